@@ -1,0 +1,203 @@
+"""What a trace produces: typed events. Text, JSON and tables are views of these.
+
+Values in events are plain Python: int, bool, str, bytes (buffers), tuple, dict (structs and
+named tuples, in order), None, and the records below where a value means more than a number.
+"""
+
+from __future__ import annotations
+
+from invivo.ir.types import StackMode
+from invivo.record import Record
+
+# -- values ------------------------------------------------------------------------------------
+
+
+class Text(str):
+    """A string that filled its capacity, so that its end may be missing."""
+
+    __slots__ = ()
+
+
+class Address(int):
+    """A pointer: shown in hexadecimal."""
+
+    __slots__ = ()
+
+
+class EnumValue(int):
+    """An integer with a name for its value; ``name`` is None where the enum has none."""
+
+    name: str | None
+
+    def __new__(cls, value: int, name: str | None) -> EnumValue:
+        self = super().__new__(cls, value)
+        self.name = name
+        return self
+
+
+class Frame(Record):
+    """One frame of a stack. ``symbol`` is "" where no name was found."""
+
+    address: int
+    symbol: str
+    offset: int
+    module: str  # path of the mapped file, "[kernel]", a kernel module's name, or ""
+
+
+class Stack(Record):
+    """Innermost frame first. ``complete`` is False where the limit cut it."""
+
+    kernel: bool
+    mode: StackMode
+    frames: tuple[Frame, ...]
+
+
+class Symbol(Record):
+    """An address with its name; ``name`` is "" where none was found."""
+
+    address: int
+    name: str
+
+
+class StatsValue(Record):
+    count: int
+    average: int
+    total: int
+
+
+class Bucket(Record):
+    """``low`` and ``high`` are inclusive; None: open."""
+
+    low: int | None
+    high: int | None
+    count: int
+
+
+class HistogramValue(Record):
+    """Buckets from the first to the last that is not empty. ``linear_step`` is 0 for powers of two."""
+
+    buckets: tuple[Bucket, ...]
+    linear_step: int
+    total: int
+
+
+class SeriesValue(Record):
+    """``points``: (start of the interval in wall-clock nanoseconds, value or None), oldest first."""
+
+    interval_ns: int
+    points: tuple[tuple[int, int | None], ...]
+
+
+Value = (
+    None
+    | bool
+    | int
+    | str
+    | bytes
+    | tuple["Value", ...]
+    | list["Value"]
+    | dict[str, "Value"]
+    | Stack
+    | Symbol
+    | StatsValue
+    | HistogramValue
+    | SeriesValue
+)
+
+# -- events ------------------------------------------------------------------------------------
+
+
+class Attached(Record):
+    """The session runs; ``probes`` counts the attach points, begin and end probes too."""
+
+    probes: int
+
+
+class Printed(Record):
+    """``printf``: the text, and the values it was made of. ``incomplete``: a read of the traced
+    program's memory failed, so a value in it is empty."""
+
+    text: str
+    values: tuple[Value, ...]
+    incomplete: bool = False
+
+
+class Row(Record):
+    """``print(x)`` of anything but a map."""
+
+    value: Value
+    incomplete: bool = False
+
+
+class MapSnapshot(Record):
+    """``print(@m)``, or a map at the end. ``entries`` are in display order.
+
+    For a scalar map ``scalar`` is True and there is one entry with the key None. A key is a
+    tuple of its parts. ``kind``: "map", "stats", "hist" or "tseries".
+    """
+
+    name: str
+    kind: str
+    scalar: bool
+    entries: tuple[tuple[tuple[Value, ...] | None, Value], ...]
+    at_end: bool = False
+
+    def to_dict(self) -> dict[Value, Value]:
+        """Return {key: value}; a key of one part stands alone; a scalar map gives {None: value}."""
+        return {_plain(key): value for key, value in self.entries}
+
+
+def _plain(key: tuple[Value, ...] | None) -> Value:
+    return key[0] if key is not None and len(key) == 1 else key
+
+
+class MapValue(Record):
+    """``print(@m[k])``."""
+
+    name: str
+    key: tuple[Value, ...] | None
+    value: Value
+
+
+class Output(Record):
+    """Text from ``time``, ``cat``, ``join`` or ``system``: ``kind`` says which."""
+
+    kind: str
+    text: str
+
+
+class Complaint(Record):
+    """``errorf``, ``warnf``, or a helper that failed. ``helper`` and ``code`` only for the latter."""
+
+    severity: str  # "ERROR" or "WARNING"
+    message: str
+    filename: str
+    line: int
+    column: int
+    helper: str = ""
+    code: int = 0
+    source: str = ""  # the place, rendered: the source line and its underline
+    place: str = ""  # "stdin:1:20-32": where, as text
+
+
+class Loss(Record):
+    """Something is missing from the result: ``count`` more since the last report.
+
+    ``kind`` is a `layout.LossKind` value ("ring-full", "map-full", ...), ``subject`` the map or "".
+    """
+
+    kind: str
+    subject: str
+    count: int
+    total: int
+
+
+class Ended(Record):
+    """The session is over. ``reason``: "exit", "child", "process", "signal", "begin", "closed"."""
+
+    reason: str
+    status: int
+    losses: tuple[tuple[str, str, int], ...]  # (kind, subject, total)
+
+
+Event = Attached | Printed | Row | MapSnapshot | MapValue | Output | Complaint | Loss | Ended

@@ -1,0 +1,1 @@
+"""The intermediate representation: no language, no kernel."""

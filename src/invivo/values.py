@@ -1,0 +1,179 @@
+"""How a value is written as text: shared by ``printf``'s ``%s`` and by the sinks that write text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from invivo.events import (
+    Address,
+    Bucket,
+    EnumValue,
+    Frame,
+    HistogramValue,
+    SeriesValue,
+    Stack,
+    StatsValue,
+    Symbol,
+    Text,
+    Value,
+)
+from invivo.ir.types import StackMode
+
+BAR_WIDTH = 52  # columns of a histogram's longest bar
+STACK_INDENT = " " * 8
+_PRINTABLE = frozenset(range(0x20, 0x7F))
+
+
+def escaped_bytes(data: bytes) -> str:
+    r"""``\x00abc``: what is printable is kept, a backslash too; the rest in hexadecimal."""
+    return "".join(chr(byte) if byte in _PRINTABLE else f"\\x{byte:02x}" for byte in data)
+
+
+class ValueText:
+    """Writes values as text, in bpftrace's shapes.
+
+    ``trailer`` follows a string that was cut. ``escape`` is applied to text that came from the
+    traced system (a terminal must not see its control characters); None: as it is.
+    """
+
+    def __init__(self, trailer: str = "..", escape: Callable[[str], str] | None = None) -> None:
+        self.trailer = trailer
+        self.escape = escape or _unchanged
+        escape_text = self.escape
+        self._writers: dict[type, Callable[..., str]] = {
+            int: str,
+            bool: lambda value: "true" if value else "false",
+            type(None): lambda _: "none",
+            str: escape_text,
+            Text: lambda value: escape_text(value) + trailer,
+            Address: hex,
+            EnumValue: lambda value: value.name or str(int(value)),
+            bytes: escaped_bytes,
+            tuple: lambda value: f"({self.parts(value)})",
+            list: lambda value: f"[{','.join(map(self.text, value))}]",
+            dict: self._struct,
+            Stack: self.stack,
+            Symbol: lambda value: escape_text(value.name) if value.name else hex(value.address),
+            StatsValue: lambda value: (
+                f"{{ .count = {value.count}, .average = {value.average}, .total = {value.total} }}"
+            ),
+            HistogramValue: lambda value: "\n" + "\n".join(histogram_lines(value)),
+            SeriesValue: lambda value: "\n" + "\n".join(series_lines(value)),
+        }
+
+    def text(self, value: Value) -> str:
+        return self._writers[type(value)](value)
+
+    def parts(self, values: Iterable[Value]) -> str:
+        """Values side by side, as in a key: ``1, abc, (2, 3)``."""
+        return ", ".join(map(self.text, values))
+
+    def key(self, key: tuple[Value, ...]) -> str:
+        """A map's key without brackets; a key that is one tuple has no parentheses either."""
+        if len(key) == 1 and type(key[0]) is tuple:
+            return self.parts(key[0])
+        return self.parts(key)
+
+    def stack(self, stack: Stack) -> str:
+        """A stack begins with a line break and ends with one; one frame a line."""
+        line = _FRAME_TEXT[stack.mode]
+        return "\n" + "".join(f"{self.escape(line(frame))}\n" for frame in stack.frames)
+
+    def _struct(self, value: dict[str, Value]) -> str:
+        if not value:
+            return "{}"
+        return "{ " + ", ".join(f".{name} = {self.text(member)}" for name, member in value.items()) + " }"
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
+def _plain_frame(frame: Frame) -> str:
+    if not frame.symbol:
+        return f"{STACK_INDENT}{frame.address:#x}"
+    return f"{STACK_INDENT}{frame.symbol}+{frame.offset}"
+
+
+def _perf_frame(frame: Frame) -> str:
+    symbol = f"{frame.symbol}+{frame.offset}" if frame.symbol else "[unknown]"
+    return f"\t{frame.address:x} {symbol} ({frame.module or '[unknown]'})"
+
+
+def _raw_frame(frame: Frame) -> str:
+    return f"{frame.address:x}"
+
+
+def _build_id_frame(frame: Frame) -> str:
+    return f"{frame.module or '0' * 40} {frame.address:#x}"
+
+
+_FRAME_TEXT: dict[StackMode, Callable[[Frame], str]] = {
+    StackMode.BPFTRACE: _plain_frame,
+    StackMode.PERF: _perf_frame,
+    StackMode.RAW: _raw_frame,
+    StackMode.BUILD_ID: _build_id_frame,
+}
+
+# -- histograms --------------------------------------------------------------------------------
+
+
+def histogram_lines(value: HistogramValue) -> list[str]:
+    """One line a bucket: its range in 16 columns, its count in 8, a bar of at most 52."""
+    highest = max((bucket.count for bucket in value.buckets), default=0)
+    return [
+        f"{bucket_label(bucket, value.linear_step):<16}{bucket.count:>8} |{_bar(bucket.count, highest):<{BAR_WIDTH}}|"
+        for bucket in value.buckets
+    ]
+
+
+def _bar(count: int, highest: int) -> str:
+    return "@" * (count * BAR_WIDTH // highest) if highest > 0 else ""
+
+
+def bucket_label(bucket: Bucket, linear_step: int) -> str:
+    """``[4, 8)``, ``[5]``, ``(..., 0)``, ``[100, ...)``; bounds with K, M ... where they are exact."""
+    low, high = bucket.low, bucket.high
+    write = _linear_bound(linear_step) if linear_step else _power_bound
+    if low is None:
+        return f"(..., {write(0 if high is None else high + 1)})"
+    if high is None:
+        return f"[{write(low)}, ...)"
+    if low == high:
+        return f"[{write(low)}]"
+    return f"[{write(low)}, {write(high + 1)})"
+
+
+def _power_bound(value: int) -> str:
+    for suffix in ("", "K", "M", "G", "T", "P"):
+        if value < 1024 or value % 1024:
+            return f"{value}{suffix}"
+        value //= 1024
+    return f"{value}E"
+
+
+def _linear_bound(step: int) -> Callable[[int], str]:
+    def write(value: int) -> str:
+        if step % 1024 or value == 0:
+            return str(value)
+        if value % (1 << 20) == 0:
+            return f"{value >> 20}M"
+        return f"{value >> 10}K" if value % 1024 == 0 else str(value)
+
+    return write
+
+
+# -- time series -------------------------------------------------------------------------------
+
+
+def series_lines(value: SeriesValue) -> list[str]:
+    """One line an interval: its start (UTC would mislead: the machine's time zone), and the value."""
+    import time  # only here; a program without time series needs no clock
+
+    if not value.points:
+        return ["<no data>"]
+    lines = []
+    for start_ns, point in value.points:
+        clock = time.strftime("%H:%M:%S", time.localtime(start_ns // 10**9))
+        lines.append(f"{clock}.{start_ns // 10**6 % 1000:03} | {'-' if point is None else point}")
+    return lines
