@@ -1,0 +1,195 @@
+"""The symbols of an ELF file, by name and by address.
+
+Tables are unpacked once as rows of numbers; names are decoded when they are asked for.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Final
+
+from invivo.errors import BadFileError
+from invivo.formats.buffer import Searchable
+from invivo.record import Record
+
+_SYMBOL: Final = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
+
+STT_NOTYPE: Final = 0
+STT_OBJECT: Final = 1
+STT_FUNC: Final = 2
+STT_SECTION: Final = 3
+STT_FILE: Final = 4
+STT_TLS: Final = 6
+STT_GNU_IFUNC: Final = 10
+STB_LOCAL: Final = 0
+STB_GLOBAL: Final = 1
+STB_WEAK: Final = 2
+
+_SHN_ABS: Final = 0xFFF1
+_VERSION_HIDDEN: Final = 0x8000  # of an entry of .gnu.version: not the default version
+_BINDING_RANK: Final = {STB_GLOBAL: 0, STB_WEAK: 1, STB_LOCAL: 2}
+_ENCLOSING: Final = 8  # how many symbols back one may begin that encloses an address
+
+_Row = tuple[int, int, int, int, int, int]
+
+
+class Symbol(Record):
+    """A defined symbol. ``address`` is the table's: add where the file is loaded. ``size`` in bytes, 0 if unknown."""
+
+    name: str
+    address: int
+    size: int
+    type: int  # STT_*
+    binding: int  # STB_*
+    section: int
+
+    @property
+    def is_function(self) -> bool:
+        return self.type in (STT_FUNC, STT_GNU_IFUNC)
+
+
+class SymbolSource(Record):
+    """A symbol table, the extent of its strings in the file, and its versions (u16 each) if it has any."""
+
+    table: memoryview
+    strings_start: int
+    strings_end: int
+    versions: memoryview
+
+
+class SymbolTable:
+    """All symbols that a file defines; .symtab and .dynsym in one."""
+
+    def __init__(self, path: str, data: Searchable, sources: list[SymbolSource], executable: frozenset[int]) -> None:
+        """``executable``: indices of the sections with code."""
+        self._path = path
+        self._data = data
+        self._sources = sources
+        self._executable = executable
+        self._rows = [self._unpack(source) for source in sources]
+        self._places: tuple[list[int], list[tuple[int, int]]] | None = None
+        self._by_name: list[dict[int, list[int]]] | None = None
+
+    def __len__(self) -> int:
+        """How many rows the tables have, undefined symbols included."""
+        return sum(map(len, self._rows))
+
+    def __iter__(self) -> Iterator[Symbol]:
+        """All defined symbols with a name."""
+        for source, rows in enumerate(self._rows):
+            for row in rows:
+                if row[3] and row[0] and row[1] & 15 not in (STT_SECTION, STT_FILE):
+                    yield self._symbol(source, row)
+
+    def functions(self) -> list[Symbol]:
+        """Return all functions in the order of addresses, each name at an address once."""
+        found = {(symbol.address, symbol.name): symbol for symbol in self if symbol.is_function}
+        return [found[key] for key in sorted(found)]
+
+    def find(self, name: str) -> Symbol | None:
+        """Return the symbol of a name: a function before data, the default version before others."""
+        best: tuple[tuple[bool, bool, int], Symbol] | None = None
+        for source, index in self._indices(name):
+            row = self._rows[source][index]
+            symbol = self._symbol(source, row)
+            key = (not symbol.is_function, self._is_hidden(source, index), _BINDING_RANK.get(symbol.binding, 3))
+            if best is None or key < best[0]:
+                best = key, symbol
+        return best[1] if best is not None else None
+
+    def at(self, address: int) -> Symbol | None:
+        """Return the function that an address lies in; None if it lies in none.
+
+        Of several names for a place the global one is taken, then the one with fewer underscores in
+        front.  A symbol without a size (from assembly) reaches to the next one.
+        """
+        if self._places is None:
+            self._places = self._by_address()
+        starts, rows = self._places
+        place = bisect_right(starts, address) - 1
+        for candidate in range(place, max(place - _ENCLOSING, -1), -1):
+            source, index = rows[candidate]
+            size = self._rows[source][index][5]
+            if address < starts[candidate] + size or (not size and starts[candidate] == starts[place]):
+                return self._best_at(candidate, address)
+        return None
+
+    def _best_at(self, candidate: int, address: int) -> Symbol:
+        assert self._places is not None
+        starts, rows = self._places
+        first = candidate
+        while first > 0 and starts[first - 1] == starts[candidate]:
+            first -= 1
+        same = [self._symbol(source, self._rows[source][index]) for source, index in rows[first : candidate + 1]]
+        around = [symbol for symbol in same if address < symbol.address + symbol.size]
+        return min(around or same, key=_preference)
+
+    def _by_address(self) -> tuple[list[int], list[tuple[int, int]]]:
+        executable = self._executable
+        found = [
+            (row[4], source, index)
+            for source, rows in enumerate(self._rows)
+            for index, row in enumerate(rows)
+            if row[3] and row[0] and _is_code(row[1] & 15, row[3], executable)
+        ]
+        found.sort()
+        return [each[0] for each in found], [(each[1], each[2]) for each in found]
+
+    def _indices(self, name: str) -> Iterator[tuple[int, int]]:
+        """Return table and index of the defined symbols of a name.
+
+        A name may be the end of a longer one in the strings (``open`` in ``fopen``), so each place
+        where the text ends counts, if a symbol begins its name there.
+        """
+        if self._by_name is None:
+            self._by_name = [_by_name_offset(rows) for rows in self._rows]
+        wanted = name.encode() + b"\0"
+        if len(wanted) == 1:
+            return
+        for number, source in enumerate(self._sources):
+            at = self._data.find(wanted, source.strings_start, source.strings_end)
+            while at >= 0:
+                for index in self._by_name[number].get(at - source.strings_start, ()):
+                    yield number, index
+                at = self._data.find(wanted, at + 1, source.strings_end)
+
+    def _is_hidden(self, source: int, index: int) -> bool:
+        versions = self._sources[source].versions
+        if len(versions) < 2 * index + 2:
+            return False
+        return bool(int.from_bytes(versions[2 * index : 2 * index + 2], "little") & _VERSION_HIDDEN)
+
+    def _symbol(self, source: int, row: _Row) -> Symbol:
+        name_at, info, _, section, address, size = row
+        extent = self._sources[source]
+        start = extent.strings_start + name_at
+        end = self._data.find(b"\0", start, extent.strings_end)
+        if end < 0:
+            raise BadFileError(self._path, f"symbol name {name_at} is beyond the strings", extent.strings_start)
+        name = self._data[start:end].decode(errors="replace")
+        return Symbol(name, address, size, info & 15, info >> 4, section)
+
+    def _unpack(self, source: SymbolSource) -> list[_Row]:
+        whole = len(source.table) // _SYMBOL.size * _SYMBOL.size
+        return list(_SYMBOL.iter_unpack(source.table[:whole]))
+
+
+def _by_name_offset(rows: list[_Row]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        if row[3]:
+            found.setdefault(row[0], []).append(index)
+    return found
+
+
+def _is_code(kind: int, section: int, executable: frozenset[int]) -> bool:
+    if kind in (STT_FUNC, STT_GNU_IFUNC):
+        return section != _SHN_ABS
+    return kind == STT_NOTYPE and section in executable
+
+
+def _preference(symbol: Symbol) -> tuple[int, int, str]:
+    underscores = len(symbol.name) - len(symbol.name.lstrip("_"))
+    return _BINDING_RANK.get(symbol.binding, 3), underscores, symbol.name
