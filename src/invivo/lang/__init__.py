@@ -1,0 +1,1 @@
+"""Source text to typed tree to intermediate representation."""

@@ -1,0 +1,1 @@
+"""What is particular to the bpftrace language, as text: attach points, config keys, where C ends."""
