@@ -1,0 +1,133 @@
+"""Which files the target of a user-space probe means: a path, a name in ``$PATH``, a library, a pattern."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+LD_CACHE: Final = "/etc/ld.so.cache"
+
+# struct cache_file_new and struct file_entry_new, sysdeps/generic/dl-cache.h of glibc.
+_CACHE_MAGIC: Final = b"glibc-ld.so.cache1.1"
+_CACHE_HEADER: Final = struct.Struct("<20sII20x")  # magic, number of libraries, length of the strings
+_CACHE_ENTRY: Final = struct.Struct("<iIIIQ")  # flags, name, path, OS version, hardware capabilities
+_FLAGS_X86_64: Final = 0x0303  # FLAG_ELF_LIBC6 | FLAG_X8664_LIB64
+
+# Where libraries are if there is no cache (musl, a container's root).
+_LIBRARY_DIRECTORIES: Final = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib", "lib/x86_64-linux-gnu")
+
+
+def resolve(name: str, pid: int | None) -> list[str]:
+    """Return the paths of existing regular files that ``name`` means, none if there is none.
+
+    A name without a slash is an executable in ``$PATH``, else a library (``libc``,
+    ``libc.so.6``).  With a process, a path means the file that the process sees under it.
+    """
+    root = f"/proc/{pid}/root" if pid is not None else ""
+    if "/" not in name:
+        if "*" in name:
+            return sorted(set(_mapped_files(pid, name)))
+        return _in_search_path(name) or _library(name, root)
+    if "*" in name:
+        pattern = Path(name.lstrip("/"))
+        start = Path("/") if name.startswith("/") else Path.cwd()
+        return sorted(str(path) for path in start.glob(str(pattern)) if path.is_file())
+    return [path for path in (_seen_by(root, str(Path.cwd() / name)),) if Path(path).is_file()]
+
+
+def of_process(pid: int) -> str:
+    """Return the executable of a process, as a path that other processes can open."""
+    link = f"/proc/{pid}/exe"
+    try:
+        path = str(Path(link).readlink())
+    except OSError:
+        return link
+    return _seen_by(f"/proc/{pid}/root", path) if not path.endswith(" (deleted)") else link
+
+
+def _seen_by(root: str, path: str) -> str:
+    """Return the path, or the one through the process's root if that is another file."""
+    if not root or not path.startswith("/") or path.startswith("/proc/"):
+        return path
+    try:
+        if Path(path).samefile(root + path):
+            return path
+    except OSError:
+        pass
+    return root + path if Path(root + path).exists() else path
+
+
+def _in_search_path(name: str) -> list[str]:
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = Path(directory or ".") / name
+        if path.is_file() and os.access(path, os.X_OK):
+            return [str(path)]
+    return []
+
+
+def _library(name: str, root: str) -> list[str]:
+    """Find ``libc``, ``libc.so`` or ``libc.so.6``: by the loader's cache, then where libraries usually are."""
+    if not name.startswith("lib"):
+        return []
+    try:
+        cached = parse_ld_cache(Path(root + LD_CACHE).read_bytes())
+    except OSError:
+        cached = ()
+    candidates = [path for soname, path in cached if _names_library(soname, name)]
+    if not candidates:
+        for directory in _LIBRARY_DIRECTORIES:
+            found = (Path(root or "/") / directory).glob(name + "*")
+            candidates += sorted(str(path) for path in found if _names_library(path.name, name))
+    for path in candidates:
+        seen = _seen_by(root, path)
+        if Path(seen).is_file():
+            return [seen]
+    return []
+
+
+def _names_library(soname: str, name: str) -> bool:
+    """``libc`` and ``libc.so`` mean any version; ``libc.so.6`` that one (and ``libc.so.6.1``)."""
+    whole = name if ".so" in name else name + ".so"
+    return soname == whole or soname.startswith(whole + ".")
+
+
+def parse_ld_cache(data: bytes) -> tuple[tuple[str, str], ...]:
+    """Return soname and path of each x86-64 library of glibc's ``/etc/ld.so.cache``, best first.
+
+    A cache of another form, or a damaged one, has none.
+    """
+    start = data.find(_CACHE_MAGIC)
+    if start < 0 or len(data) < start + _CACHE_HEADER.size:
+        return ()
+    _, count, _ = _CACHE_HEADER.unpack_from(data, start)
+    table = start + _CACHE_HEADER.size
+    if len(data) < table + count * _CACHE_ENTRY.size:
+        return ()
+    return tuple(
+        (_text(data, start + name), _text(data, start + path))
+        for flags, name, path, _, capabilities in _CACHE_ENTRY.iter_unpack(
+            data[table : table + count * _CACHE_ENTRY.size]
+        )
+        if flags == _FLAGS_X86_64 and not capabilities
+    )
+
+
+def _text(data: bytes, offset: int) -> str:
+    end = data.find(b"\0", offset)
+    return data[offset : end if end >= 0 else len(data)].decode("utf-8", "surrogateescape")
+
+
+def _mapped_files(pid: int | None, pattern: str) -> Iterator[str]:
+    """Yield the files with code that a process has mapped and whose name matches."""
+    if pid is None:
+        return
+    wanted = Path(pattern)
+    for line in Path(f"/proc/{pid}/maps").read_text("utf-8", "surrogateescape").splitlines():
+        columns = line.split(maxsplit=5)
+        if len(columns) == 6 and "x" in columns[1] and columns[5].startswith("/"):
+            path = _seen_by(f"/proc/{pid}/root", columns[5])
+            if Path(path).match(str(wanted)) and Path(path).is_file():
+                yield path

@@ -1,0 +1,116 @@
+"""What the running kernel and the files of this machine say, read when it is first asked for."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Final
+
+from invivo.errors import InvivoError, NotSupportedError
+from invivo.formats.btf import Btf
+from invivo.formats.elf import Elf
+from invivo.kernel import cpus
+from invivo.kernel.features import Features
+from invivo.kernel.kallsyms import Kallsyms
+from invivo.kernel.tracefs import Tracefs
+from invivo.kernel.vmlinux import open_btf
+from invivo.probes import binaries, names
+from invivo.probes.kernel_types import KernelTypes
+
+_CGROUPS: Final = "/sys/fs/cgroup"
+
+
+class LiveFacts:
+    """The running kernel, as providers ask about it (`probes.provider.Facts`)."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        self.pid = pid
+        self._types: KernelTypes | None = None
+        self._btf: Btf | None = None
+        self._tracefs: Tracefs | None = None
+        self._kallsyms: Kallsyms | None = None
+        self._elfs: dict[str, Elf] = {}
+        self._features: Features | None = None
+
+    def close(self) -> None:
+        """Give back the mount of tracefs; what is asked afterwards opens it again."""
+        if self._tracefs is not None:
+            self._tracefs.close()
+
+    def possible_cpus(self) -> int:
+        return cpus.possible()
+
+    def btf(self) -> Btf | None:
+        """Return the kernel's BTF, None if it has none (CONFIG_DEBUG_INFO_BTF is not set)."""
+        self.types()
+        return self._btf
+
+    def types(self) -> KernelTypes:
+        if self._types is None:
+            self._btf = open_btf()
+            self._types = KernelTypes(self._btf)
+        return self._types
+
+    def tracefs(self) -> Tracefs:
+        if self._tracefs is None:
+            self._tracefs = Tracefs()
+        return self._tracefs
+
+    def events(self, category: str, event: str) -> list[tuple[str, str]]:
+        return self.tracefs().events(category, event)
+
+    def event_format(self, category: str, event: str) -> str:
+        return self.tracefs().format_text(category, event)
+
+    def functions(self, module: str, pattern: str) -> list[str]:
+        """Return the functions that the kernel's tracer lists: ``NAME`` or ``NAME [MODULE]`` on a line."""
+        try:
+            lines = self.tracefs().functions()
+        except (OSError, InvivoError) as error:
+            raise NotSupportedError("a list of traceable functions is", hint=str(error)) from error
+        in_module, named = names.matcher(module), names.matcher(pattern)
+        found: set[str] = set()
+        for line in lines:
+            name, _, bracketed = line.partition(" ")
+            if named(name) and in_module(bracketed.strip("[]") or "vmlinux"):
+                found.add(name)
+        return sorted(found)
+
+    def kernel_address(self, symbol: str) -> int | None:
+        if self._kallsyms is None:
+            self._kallsyms = Kallsyms()
+        return self._kallsyms.address(symbol)
+
+    def binaries(self, name: str) -> list[str]:
+        return binaries.resolve(name, self.pid)
+
+    def elf(self, path: str) -> Elf:
+        """Return a file's symbols and segments. Raises `OSError`, `BadFileError`."""
+        found = self._elfs.get(path)
+        if found is None:
+            found = self._elfs[path] = Elf(_map_file(path), path)
+        return found
+
+    def cgroup_id(self, path: str) -> int | None:
+        """Return the id of a control group of the unified hierarchy: its directory's inode number."""
+        directory = Path(path) if path.startswith(_CGROUPS) else Path(_CGROUPS, path.lstrip("/"))
+        try:
+            return directory.stat().st_ino
+        except OSError:
+            return None
+
+    def has(self, feature: str) -> bool:
+        if self._features is None:
+            # They look at the types that are read already (and are handed no reference to this object).
+            btf = self.btf()
+            self._features = Features(lambda: btf)
+        return self._features.has(feature)
+
+
+def _map_file(path: str) -> mmap.mmap | bytes:
+    """Map a file read-only; its pages are read as they are touched. Raises `OSError`."""
+    with Path(path).open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (ValueError, OSError):
+            return file.read()  # an empty file, or one of a file system that cannot map

@@ -1,0 +1,88 @@
+"""The running machine as the compiler's target: every question is answered when it is asked, not before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from invivo import probes
+from invivo.ir.types import Enumeration, Field, Struct, Type
+from invivo.probes.facts import LiveFacts
+from invivo.probes.provider import Facts
+from invivo.probes.rawtracepoint import raw_plan
+from invivo.probes.special import plan_of
+from invivo.probes.uprobe import symbol_of
+from invivo.target import AttachPoint, Plan, ProbeSpec, Scope
+
+
+class Machine:
+    """A `target.Target` made of facts: those of the running kernel, or a test's frozen ones."""
+
+    def __init__(self, scope: Scope = Scope.ALL, pid: int | None = None, facts: Facts | None = None) -> None:
+        self.scope = scope
+        self.facts = facts if facts is not None else LiveFacts(pid)
+
+    def close(self) -> None:
+        """Give back what was opened for answers; later questions open it again."""
+        self.facts.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def cpus(self) -> int:
+        return self.facts.possible_cpus()
+
+    def expand(self, spec: ProbeSpec) -> Sequence[AttachPoint]:
+        return probes.expand(spec, self.facts)
+
+    def plan(self, points: Sequence[AttachPoint], uses: frozenset[str]) -> Sequence[Plan]:
+        return probes.plan(points, uses, self.facts)
+
+    def helper_plan(self, name: str) -> Plan:
+        match name:
+            case "begin":
+                return plan_of("begin")
+            case "scope-fork":
+                # TP_PROTO(struct task_struct *parent, struct task_struct *child), include/trace/events/sched.h
+                return raw_plan("sched_process_fork", 2, self.facts)
+            case "scope-free":
+                # TP_PROTO(struct task_struct *p): the last reference to a thread is gone.
+                return raw_plan("sched_process_free", 1, self.facts)
+            case _:
+                raise AssertionError(f"no program of invivo's own is called {name}")
+
+    def struct(self, keyword: str, name: str) -> Struct | None:
+        return self.facts.types().struct(keyword, name)
+
+    def fields(self, struct: Struct) -> tuple[Field, ...]:
+        return self.facts.types().fields(struct)
+
+    def field(self, struct: Struct, name: str) -> Field | None:
+        return self.facts.types().field(struct, name)
+
+    def typedef(self, name: str) -> Type | None:
+        return self.facts.types().typedef(name)
+
+    def enumeration(self, name: str) -> Enumeration | None:
+        return self.facts.types().enumeration(name)
+
+    def enum_constant(self, name: str) -> tuple[Enumeration, int] | None:
+        return self.facts.types().enum_constant(name)
+
+    def kernel_address(self, symbol: str) -> int | None:
+        return self.facts.kernel_address(symbol)
+
+    def user_symbol(self, point: AttachPoint, symbol: str) -> tuple[int, int] | None:
+        return symbol_of(point, symbol, self.facts)
+
+    def per_cpu_variable(self, symbol: str) -> int | None:
+        return self.facts.types().variable_id(symbol)
+
+    def cgroup_id(self, path: str) -> int | None:
+        return self.facts.cgroup_id(path)
+
+    def has(self, feature: str) -> bool:
+        return self.facts.has(feature)

@@ -1,0 +1,172 @@
+"""What a kind of probe is: one record each, and what a provider may ask about a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from typing import Protocol
+
+from invivo.formats.btf import Btf
+from invivo.formats.elf import Elf
+from invivo.kernel.links import Link
+from invivo.kernel.programs import Program
+from invivo.probes.kernel_types import KernelTypes
+from invivo.record import Record
+from invivo.target import AttachPoint, NoSuchProbeError, Plan, ProbeSpec
+
+
+class Role(Enum):
+    """When the programs of a provider run, and who runs them."""
+
+    BEGIN = "begin"  # the session runs them, before the events
+    END = "end"  # the session runs them, after the events
+    EVENT = "event"  # something happened in a process: the scope filter applies
+    TIMER = "timer"  # time has passed: never filtered
+    SIGNAL = "signal"  # the session runs them when it gets a signal
+
+
+class Facts(Protocol):
+    """A machine, as a provider sees it.
+
+    `probes.facts.LiveFacts` reads the running kernel; a test has a small frozen one.
+    """
+
+    @property
+    def pid(self) -> int | None:
+        """The process of -p."""
+        ...
+
+    def possible_cpus(self) -> int: ...
+
+    def btf(self) -> Btf | None:
+        """The kernel's BTF; None if it was built without."""
+        ...
+
+    def types(self) -> KernelTypes: ...
+
+    def events(self, category: str, event: str) -> list[tuple[str, str]]:
+        """Category and name of all tracepoints that match two patterns, sorted."""
+        ...
+
+    def event_format(self, category: str, event: str) -> str:
+        """The text of the file ``events/CATEGORY/EVENT/format``."""
+        ...
+
+    def functions(self, module: str, pattern: str) -> list[str]:
+        """Kernel functions that can be traced, by patterns for their module (``vmlinux``) and name, sorted.
+
+        Raises `NotSupportedError` if this kernel does not list them.
+        """
+        ...
+
+    def kernel_address(self, symbol: str) -> int | None: ...
+
+    def binaries(self, name: str) -> list[str]:
+        """Paths of the executables and libraries that the target of a user-space probe means."""
+        ...
+
+    def elf(self, path: str) -> Elf: ...
+
+    def cgroup_id(self, path: str) -> int | None: ...
+
+    def has(self, feature: str) -> bool: ...
+
+    def close(self) -> None:
+        """Give back what is open."""
+        ...
+
+
+class Listed(Record):
+    """A line of a listing. ``parameters`` are type and name in C's spelling, if they were asked for."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+class Provider(Record):
+    """Everything about a kind of probe.
+
+    ``name`` is written in any case, ``aliases`` only as they are.  ``check`` raises a malformed
+    `NoSuchProbeError` if the parts after the first colon cannot be right on any machine;
+    ``expand`` and ``listing`` get a specification that passed.  ``listing`` answers what would
+    be listed for a pattern, with parameters if ``verbose``; None: never listed.
+    ``user_space``: listed only if asked for by name.  ``needs`` are the kernel's features and
+    this process's capabilities without which nothing of the kind can be attached.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    role: Role
+    doc: str
+    syntax: tuple[str, ...]
+    needs: tuple[str, ...]
+    check: Callable[[ProbeSpec], None]
+    expand: Callable[[ProbeSpec, Facts], Sequence[AttachPoint]]
+    plan: Callable[[Sequence[AttachPoint], frozenset[str], Facts], Sequence[Plan]]
+    attach: Callable[[Plan, Program, int | None], list[Link]]
+    listing: Callable[[tuple[str, ...], Facts, bool], Iterator[Listed]] | None = None
+    user_space: bool = False
+
+
+def module_and_name(fields: tuple[str, ...]) -> tuple[str, str]:
+    """Return the parts ``[MODULE:]NAME``; ``*`` for a module that is not given, ``""`` for a missing name."""
+    *modules, name = fields or ("",)
+    return modules[0] if modules else "*", name
+
+
+def malformed(message: str, hint: str | None = None) -> NoSuchProbeError:
+    """Return the error for an attach point that is wrong whatever the machine has."""
+    return NoSuchProbeError(message, hint, malformed=True)
+
+
+def unavailable(probe: str, reason: str, hint: str | None = None) -> NoSuchProbeError:
+    """Return the error for a probe that this machine does not have."""
+    return NoSuchProbeError(f"{probe} cannot be probed on this kernel: {reason}", hint)
+
+
+def canonical(provider: str, fields: Sequence[str]) -> str:
+    """Return the full name of a probe, as ``probe`` shows it."""
+    return ":".join((provider, *fields))
+
+
+def wrong_number(provider: str, expected: str, found: int) -> NoSuchProbeError:
+    """Return the error for too many or too few parts; ``expected`` is like ``1 or 2``."""
+    plural = "" if expected == "1" else "s"
+    return malformed(f"{provider} probe type requires {expected} argument{plural}, found {found}")
+
+
+def parse_number(text: str) -> int | None:
+    """Return a decimal or ``0x`` number without sign; None if it is none."""
+    digits = text.replace("_", "")
+    try:
+        value = int(digits, 16) if digits[:2] in ("0x", "0X") else int(digits)
+    except ValueError:
+        return None
+    return value if digits[:1].isdigit() else None
+
+
+def grouped(points: Sequence[AttachPoint], key: Callable[[AttachPoint], object]) -> list[tuple[AttachPoint, ...]]:
+    """Return the points that share a key together, in the order of each group's first point."""
+    groups: dict[object, list[AttachPoint]] = {}
+    for point in points:
+        groups.setdefault(key(point), []).append(point)
+    return [tuple(group) for group in groups.values()]
+
+
+def rounds(points: Sequence[AttachPoint]) -> list[tuple[AttachPoint, ...]]:
+    """Return the points such that no round has a point twice: the kernel refuses to attach one
+    program to one event twice, but a script may name an event twice."""
+    seen: dict[str, int] = {}
+    result: list[list[AttachPoint]] = []
+    for point in points:
+        turn = seen.get(point.name, 0)
+        seen[point.name] = turn + 1
+        if turn == len(result):
+            result.append([])
+        result[turn].append(point)
+    return [tuple(turn) for turn in result]
+
+
+def single(points: Sequence[AttachPoint]) -> list[tuple[AttachPoint, ...]]:
+    """Return each point in a group of its own."""
+    return [(point,) for point in points]
