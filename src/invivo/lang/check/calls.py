@@ -1,0 +1,211 @@
+"""Calls of the library: finding the record, counting arguments, asking it for the type."""
+
+from __future__ import annotations
+
+from invivo.diagnostics import Code
+from invivo.ir import types as t
+from invivo.ir.types import AddressSpace, Type
+from invivo.lang import ast
+from invivo.lang.check.scope import Checker
+from invivo.lang.check.spaces import space_of
+from invivo.lang.suggest import nearest
+from invivo.library import find_builtin, function_names
+from invivo.library.record import Builtin, Config
+from invivo.library.spelling import spell
+from invivo.target import Context, Target
+
+_TYPES = (ast.NamedType, ast.PointerType, ast.ArrayType, ast.TypeOf)
+
+
+class CallSite:
+    """A call as the library sees it while it is checked (`library.record.Site`)."""
+
+    def __init__(self, c: Checker, node: ast.Call | ast.Name, discarded: bool) -> None:
+        self._c = c
+        self._node = node
+        self.arguments = node.arguments if isinstance(node, ast.Call) else ()
+        self._types: dict[int, Type | None] = {}
+        self.discarded = discarded
+        self.unknown = False  # an argument's type is not known: the result is not to be trusted
+
+    @property
+    def name(self) -> str:
+        return self._node.name
+
+    @property
+    def arity(self) -> int:
+        return len(self.arguments)
+
+    @property
+    def config(self) -> Config:
+        return self._c.config
+
+    @property
+    def context(self) -> Context:
+        return self._c.context
+
+    @property
+    def target(self) -> Target:
+        return self._c.target
+
+    def _expr(self, index: int) -> ast.Expr | None:
+        argument = self.arguments[index]
+        if isinstance(argument, _TYPES):
+            self.error(Code.BAD_ARGUMENT, "a value is expected here, not a type", argument=index)
+            return None
+        return argument
+
+    def type(self, index: int) -> Type:
+        if index not in self._types:
+            expr = self._expr(index)
+            self._types[index] = None if expr is None else self._c.check(expr)
+        found = self._types[index]
+        if found is None:
+            self.unknown = True
+            return t.INT64  # any: the call is not judged by it
+        return found
+
+    def known(self, index: int) -> bool:
+        self.type(index)
+        return self._types[index] is not None
+
+    def literal(self, index: int) -> int | str | None:
+        return self._c.folder(self.arguments[index])
+
+    def clock(self, index: int) -> t.Clock:
+        return _clock(self.arguments[index])
+
+    def is_parameter(self, index: int) -> bool:
+        return isinstance(self.arguments[index], ast.PositionalParameter)
+
+    def identifier(self, index: int) -> str | None:
+        argument = self.arguments[index]
+        return argument.name if isinstance(argument, ast.Name) else None
+
+    def space(self, index: int) -> AddressSpace:
+        return space_of(self._c.instance, self.arguments[index])
+
+    def map(self, index: int) -> str | None:
+        argument = self.arguments[index]
+        return argument.name if isinstance(argument, ast.MapAccess) else None
+
+    def map_value(self, index: int) -> Type | None:
+        name = self.map(index)
+        return None if name is None else self._c.map(name).value
+
+    def map_is_scalar(self, index: int) -> bool | None:
+        name = self.map(index)
+        return None if name is None else self._c.map(name).scalar
+
+    def has_keys(self, index: int) -> bool:
+        argument = self.arguments[index]
+        return isinstance(argument, ast.MapAccess) and bool(argument.keys)
+
+    def use_key(self, map_index: int, key_index: int | None) -> None:
+        argument = self.arguments[map_index]
+        if not isinstance(argument, ast.MapAccess):
+            return
+        if key_index is not None:
+            key = self.type(key_index)
+            if self.known(key_index):
+                parts = key.elements if isinstance(key, t.Tuple) else (key,)
+                self._c.use_key(argument.name, parts, argument.span)
+            return
+        types = [self._c.check(part) for part in argument.keys]
+        known = tuple(type_ for type_ in types if type_ is not None)
+        if len(known) != len(types):
+            self.unknown = True
+            return
+        if len(known) == 1 and isinstance(known[0], t.Tuple):
+            known = known[0].elements
+        self._c.use_key(argument.name, known or None, argument.span)
+
+    def use_map(self, index: int) -> None:
+        name = self.map(index)
+        if name is not None and self._c.final and self._c.map(name).value is None:
+            self.error(Code.UNKNOWN_VARIABLE, f"undefined map: {name}", "nothing assigns to it", argument=index)
+
+    def mark_deleted(self, index: int) -> None:
+        name = self.map(index)
+        if name is not None:
+            self._c.map(name).deleted = True
+
+    def error(self, code: Code, message: str, hint: str | None = None, argument: int | None = None) -> None:
+        node = self._node if argument is None else self.arguments[argument]
+        self._c.error(code, node, message, hint)
+
+    def warning(self, code: Code, message: str, hint: str | None = None, argument: int | None = None) -> None:
+        node = self._node if argument is None else self.arguments[argument]
+        self._c.diagnostics.warning(code, node.span, message, hint)
+
+
+def _clock(node: ast.Node) -> t.Clock:
+    """The clock of the first ``nsecs`` in an expression; the boot clock if there is none."""
+    match node:
+        case ast.Call(_, "nsecs", _, (ast.Name(_, mode),)) if mode in {clock.value for clock in t.Clock}:
+            return t.Clock(mode)
+        case ast.Binary(_, _, left, right):
+            found = _clock(left)
+            return found if found is not t.Clock.BOOT else _clock(right)
+        case _:
+            return t.Clock.BOOT
+
+
+def check_call(c: Checker, node: ast.Call) -> Type | None:
+    builtin = find_builtin(node.name)
+    if builtin is None or not builtin.call:
+        near = nearest(node.name, function_names())
+        is_value = builtin is not None
+        hint = f"write {node.name} without parentheses" if is_value else f"did you mean {near}?" if near else None
+        c.diagnostics.error(Code.UNKNOWN_FUNCTION, node.name_span, f"unknown function: '{node.name}'", hint)
+        for argument in node.arguments:
+            if not isinstance(argument, _TYPES):
+                c.check(argument)
+        return None
+    if builtin.update is not None:
+        c.error(Code.AGGREGATION, node, f"{node.name}() must be assigned directly to a map", f"@ = {node.name}(...)")
+        return None
+    return _check(c, node, builtin, node.name)
+
+
+def check_builtin_value(c: Checker, node: ast.Name, builtin: Builtin) -> Type | None:
+    return _check(c, node, builtin, node.name)
+
+
+def check_aggregation(c: Checker, node: ast.Call, builtin: Builtin) -> Type | None:
+    return _check(c, node, builtin, node.name)
+
+
+def _check(c: Checker, node: ast.Call | ast.Name, builtin: Builtin, name: str) -> Type | None:
+    site = CallSite(c, node, discarded=False)
+    c.instance.builtins[node] = builtin
+    if not _right_count(c, node, builtin, site.arity):
+        return None
+    if builtin.feature and builtin.feature not in c.context.features:
+        c.error(Code.NOT_HERE, node, f'{name} can not be used with "{c.context.provider}" probes')
+        return None
+    if builtin.unsafe and not c.unsafe:
+        c.error(Code.UNSAFE, node, f"{name}() is an unsafe function being used in safe mode", "allow it with --unsafe")
+    if c.depth and not builtin.in_loops:
+        c.error(Code.NOT_HERE, node, f"{name}() is not allowed in a loop")
+    type_ = builtin.check(site)
+    return None if site.unknown and not _settled(type_) else type_
+
+
+def _settled(type_: Type) -> bool:
+    """Types that do not depend on what the arguments are."""
+    return isinstance(type_, t.Void | t.Count | t.Bool)
+
+
+def _right_count(c: Checker, node: ast.Node, builtin: Builtin, arity: int) -> bool:
+    if builtin.minimum <= arity <= builtin.maximum:
+        return True
+    low, high = builtin.minimum, builtin.maximum
+    expected = f"exactly {low}" if low == high else f"{low} to {high}" if high < 128 else f"at least {low}"
+    plural = "" if (low == high == 1) else "s"
+    c.error(Code.BAD_ARGUMENT, node, f"{builtin.name}() takes {expected} argument{plural} ({arity} provided)")
+    return False
+
+
+def spell_argument(site: CallSite, index: int) -> str:
+    return spell(site.type(index))

@@ -1,0 +1,92 @@
+"""The type of any expression: one place that knows every form."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from invivo.diagnostics import Code
+from invivo.ir import types as t
+from invivo.ir.types import Type
+from invivo.lang import ast
+from invivo.lang.check.calls import check_call
+from invivo.lang.check.operators import check_binary, check_increment, check_ternary, check_unary
+from invivo.lang.check.scope import Checker
+from invivo.lang.check.statements import check_block, check_if
+from invivo.lang.check.values import (
+    check_cast,
+    check_element,
+    check_index,
+    check_map_read,
+    check_member,
+    check_name,
+    check_offsetof,
+    check_sizeof,
+    check_string,
+    check_tuple_index,
+    check_variable,
+)
+from invivo.library.spelling import literal_type
+
+
+def check_expression(c: Checker, node: ast.Expr) -> Type | None:
+    match node:
+        case ast.Integer(_, value):
+            return literal_type(value)
+        case ast.StringLiteral(_, value):
+            return check_string(c, node, value)
+        case ast.Boolean():
+            return t.BOOL
+        case ast.PositionalParameter(_, index):
+            parameter = c.folder.parameter(index)
+            return literal_type(parameter) if isinstance(parameter, int) else t.String(len(parameter) + 1)
+        case ast.ParameterCount():
+            return t.INT64
+        case ast.Name():
+            return check_name(c, node)
+        case ast.ScratchVariable():
+            return check_variable(c, node)
+        case ast.MapAccess():
+            return check_map_read(c, node)
+        case ast.Unary():
+            return check_unary(c, node)
+        case ast.Increment():
+            return check_increment(c, node)
+        case ast.Binary():
+            return check_binary(c, node)
+        case ast.Ternary():
+            return check_ternary(c, node)
+        case ast.Member():
+            return check_member(c, node)
+        case ast.TupleIndex():
+            return check_tuple_index(c, node)
+        case ast.Index():
+            return check_index(c, node)
+        case ast.Cast():
+            return check_cast(c, node)
+        case ast.TupleExpr(_, elements):
+            types = [check_element(c, element) for element in elements]
+            known = tuple(type_ for type_ in types if type_ is not None)
+            return t.Tuple(known) if len(known) == len(types) else None
+        case ast.RecordExpr(_, names, elements):
+            types = [check_element(c, element) for element in elements]
+            known = tuple(type_ for type_ in types if type_ is not None)
+            return t.NamedTuple(names, known) if len(known) == len(types) else None
+        case ast.Call():
+            return check_call(c, node)
+        case ast.SizeOf():
+            return check_sizeof(c, node)
+        case ast.OffsetOf():
+            return check_offsetof(c, node)
+        case ast.Comptime(_, operand):
+            if c.folder(operand) is None:
+                c.error(Code.NOT_SUPPORTED, node, "unable to resolve comptime expression")
+            return c.check(operand)
+        case ast.TypeInfo():
+            c.error(Code.NOT_SUPPORTED, node, "typeinfo is not supported yet")
+            return None
+        case ast.BlockExpr(_, block):
+            return check_block(c, block)
+        case ast.IfExpr():
+            return check_if(c, node)
+        case _:
+            assert_never(node)

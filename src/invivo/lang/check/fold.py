@@ -1,0 +1,113 @@
+"""What the text alone determines: literals and arithmetic on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from invivo.lang import ast
+
+
+class Folder:
+    """Evaluates expressions of literals and positional parameters. Answers None for all others."""
+
+    def __init__(self, parameters: tuple[str, ...], constants: dict[ast.Node, int | str]) -> None:
+        self.parameters = parameters
+        self.constants = constants
+
+    def __call__(self, node: ast.Node) -> int | str | None:
+        match node:
+            case ast.Integer(_, value) | ast.Boolean(_, value):
+                return int(value)
+            case ast.StringLiteral(_, value):
+                return value
+            case ast.PositionalParameter(_, index):
+                return self.parameter(index)
+            case ast.ParameterCount():
+                return len(self.parameters)
+            case ast.Unary(_, op, operand):
+                inner = self(operand)
+                return _UNARY[op](inner) if isinstance(inner, int) and op in _UNARY else None
+            case ast.Binary(_, op, left, right):
+                return self._binary(op, self(left), self(right))
+            case ast.Call(_, "str", _, (argument,)):
+                return self._text(argument)
+            case ast.Comptime(_, operand):
+                return self(operand)
+            case ast.Name():
+                return self.constants.get(node)
+            case _:
+                return self.constants.get(node)
+
+    def parameter(self, index: int) -> int | str:
+        """A positional parameter: a number if it reads as one, 0 if it is absent."""
+        text = self.parameters[index - 1] if index <= len(self.parameters) else ""
+        return 0 if not text else text if (number := parse_number(text)) is None else number
+
+    def _text(self, node: ast.Node) -> str | None:
+        """``str($1)``, ``str("a")``, ``str($1 + 2)``"""
+        match node:
+            case ast.PositionalParameter(_, index):
+                return self.parameters[index - 1] if index <= len(self.parameters) else ""
+            case ast.StringLiteral(_, value):
+                return value
+            case ast.Binary(_, "+", left, right):
+                text, skip = self._text(left), self(right)
+                return text[skip:] if text is not None and isinstance(skip, int) else None
+            case _:
+                return None
+
+    def _binary(self, op: str, left: int | str | None, right: int | str | None) -> int | str | None:
+        if isinstance(left, int) and isinstance(right, int):
+            if op in "/%" and right == 0:
+                return None
+            if op in ("<<", ">>") and not 0 <= right < 64:
+                return None
+            result = _BINARY[op](left, right)
+            return result if -(1 << 63) <= result < 1 << 64 else None
+        if isinstance(left, str) and isinstance(right, str) and op in ("==", "!="):
+            return int((left == right) == (op == "=="))
+        return None
+
+
+_UNARY: dict[str, Callable[[int], int]] = {"-": lambda v: -v, "!": lambda v: int(not v), "~": lambda v: ~v}
+
+
+def _divide(a: int, b: int) -> int:
+    quotient = abs(a) // abs(b)
+    return quotient if (a < 0) == (b < 0) else -quotient
+
+
+_BINARY: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": _divide,
+    "%": lambda a, b: a - b * _divide(a, b),
+    "&": lambda a, b: a & b,
+    "|": lambda a, b: a | b,
+    "^": lambda a, b: a ^ b,
+    "<<": lambda a, b: a << b,
+    ">>": lambda a, b: a >> b,
+    "==": lambda a, b: int(a == b),
+    "!=": lambda a, b: int(a != b),
+    "<": lambda a, b: int(a < b),
+    "<=": lambda a, b: int(a <= b),
+    ">": lambda a, b: int(a > b),
+    ">=": lambda a, b: int(a >= b),
+    "&&": lambda a, b: int(bool(a and b)),
+    "||": lambda a, b: int(bool(a or b)),
+}
+
+
+def parse_number(text: str) -> int | None:
+    """Read a script argument as an integer: decimal, hexadecimal, octal, with ``_``; or None."""
+    sign = -1 if text.startswith("-") else 1
+    digits = text.removeprefix("-").replace("_", "")
+    try:
+        if digits[:2].lower() == "0x":
+            return sign * int(digits, 16)
+        if digits.startswith("0") and len(digits) > 1:
+            return sign * int(digits, 8)
+        return sign * int(digits) if digits.isdigit() else None
+    except ValueError:
+        return None

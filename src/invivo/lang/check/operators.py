@@ -1,0 +1,203 @@
+"""The types of operators."""
+
+from __future__ import annotations
+
+from invivo.diagnostics import Code
+from invivo.ir import types as t
+from invivo.ir.types import Type
+from invivo.lang import ast
+from invivo.lang.check.scope import Checker
+from invivo.library.spelling import literal_type, promote, spell, widen
+
+COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
+_NUMBERS = (t.Int, t.Bool, t.Enumeration)
+_CONDITIONS = (*_NUMBERS, t.Pointer, t.KernelSymbol, t.Username, t.Timestamp, t.CgroupPath)
+_ORDERED = (*_CONDITIONS, t.ProbeName)
+
+
+def is_condition(type_: Type) -> bool:
+    return isinstance(type_, _CONDITIONS)
+
+
+def check_condition(c: Checker, node: ast.Expr) -> None:
+    type_ = c.check(node)
+    if type_ is not None and not is_condition(type_):
+        c.error(Code.BAD_OPERAND, node, f"invalid condition: {spell(type_)}", "compare it with something")
+
+
+def check_unary(c: Checker, node: ast.Unary) -> Type | None:
+    if node.op == "&":
+        return _check_address(c, node)
+    operand = c.check(node.operand)
+    if operand is None:
+        return None
+    constant = c.folder(node)
+    match node.op:
+        case "!":
+            if not is_condition(operand):
+                break_ = f"the ! operator can not be used on expressions of type '{spell(operand)}'"
+                c.error(Code.BAD_OPERAND, node, break_)
+            return t.BOOL
+        case "*":
+            return _check_dereference(c, node, operand)
+        case _:
+            if not isinstance(operand, _NUMBERS):
+                c.error(
+                    Code.BAD_OPERAND,
+                    node,
+                    f"the {node.op} operator can not be used on expressions of type '{spell(operand)}'",
+                )
+                return None
+            if node.op == "-":
+                return literal_type(constant) if isinstance(constant, int) else t.INT64
+            return widen(operand) if isinstance(operand, t.Int) else t.INT64
+
+
+def _check_address(c: Checker, node: ast.Unary) -> Type | None:
+    c.error(Code.NOT_SUPPORTED, node, "the address of a variable or map is not supported yet")
+    return None
+
+
+def _check_dereference(c: Checker, node: ast.Unary, operand: Type) -> Type | None:
+    match operand:
+        case t.Pointer(t.Void()):
+            c.error(Code.BAD_OPERAND, node, "can not dereference a void pointer", "cast it: *(uint64 *)p")
+            return None
+        case t.Pointer(pointee):
+            return pointee
+        case t.Int():
+            return t.UINT64
+        case _:
+            c.error(Code.BAD_OPERAND, node, f"can not dereference an expression of type '{spell(operand)}'")
+            return None
+
+
+def check_increment(c: Checker, node: ast.Increment) -> Type | None:
+    match node.operand:
+        case ast.MapAccess() as target:
+            info = c.map(target.name)
+            if info.value is None:
+                c.grow_map(info, t.INT64, target.span, literal=False)
+        case ast.ScratchVariable():
+            pass
+        case _:
+            c.error(
+                Code.BAD_ASSIGNMENT,
+                node,
+                f"the {'++' if node.delta > 0 else '--'} operator must be applied to a map or variable",
+            )
+            return None
+    operand = c.check(node.operand)
+    if operand is None:
+        return None
+    if not isinstance(operand, t.Int | t.Pointer):
+        c.error(Code.BAD_OPERAND, node, f"can not count up or down a value of type '{spell(operand)}'")
+        return None
+    if isinstance(node.operand, ast.MapAccess) and t.is_aggregation(c.map(node.operand.name).value or t.VOID):
+        c.error(Code.AGGREGATION, node, f"{node.operand.name} is an aggregation and can not be counted by hand")
+    return operand
+
+
+def check_binary(c: Checker, node: ast.Binary) -> Type | None:
+    left, right = c.check(node.left), c.check(node.right)
+    if left is None or right is None:
+        return t.BOOL if node.op in COMPARISONS or node.op in ("&&", "||") else None
+    constant = c.folder(node)
+    if isinstance(constant, int) and node.op not in COMPARISONS and node.op not in ("&&", "||"):
+        return literal_type(constant)
+    if node.op in ("&&", "||"):
+        for side, type_ in ((node.left, left), (node.right, right)):
+            if not is_condition(type_):
+                c.error(Code.BAD_OPERAND, side, f"the {node.op} operator can not be used on '{spell(type_)}'")
+        return t.BOOL
+    if node.op in COMPARISONS:
+        _check_comparison(c, node, left, right)
+        return t.BOOL
+    return _check_arithmetic(c, node, left, right)
+
+
+def _check_comparison(c: Checker, node: ast.Binary, left: Type, right: Type) -> None:
+    text = (t.String, t.ProbeName)
+    if isinstance(left, text) and isinstance(right, text):
+        if node.op not in ("==", "!="):
+            c.error(Code.BAD_OPERAND, node, f"the {node.op} operator can not be used on strings")
+        return
+    if isinstance(left, _ORDERED) and isinstance(right, _ORDERED):
+        return
+    if node.op in ("==", "!=") and comparable_memory(left, right):
+        return
+    c.error(
+        Code.TYPE_MISMATCH,
+        node,
+        f"type mismatch for '{node.op}': comparing '{spell(left)}' with '{spell(right)}'",
+        "str() makes a string of a char pointer" if isinstance(left, text) or isinstance(right, text) else None,
+    )
+
+
+def comparable_memory(left: Type, right: Type) -> bool:
+    """Whether two values in memory can be compared byte by byte."""
+    kinds = (t.Array, t.MacAddress, t.Inet, t.Stack, t.Buffer, t.UserSymbol)
+    if isinstance(left, t.Tuple | t.NamedTuple):
+        return promote(widen(left), widen(right)) is not None
+    return isinstance(left, kinds) and left == right
+
+
+def _check_arithmetic(c: Checker, node: ast.Binary, left: Type, right: Type) -> Type | None:
+    match left, right:
+        case (t.Pointer(), t.Int() | t.Enumeration()) if node.op in "+-":
+            return left
+        case (t.Int() | t.Enumeration(), t.Pointer()) if node.op == "+":
+            return right
+        case _:
+            pass
+    if not isinstance(left, _NUMBERS) or not isinstance(right, _NUMBERS):
+        wrong, side = (left, node.left) if not isinstance(left, _NUMBERS) else (right, node.right)
+        c.error(
+            Code.BAD_OPERAND,
+            side,
+            f"the {node.op} operator can not be used on expressions of type '{spell(wrong)}'",
+        )
+        return None
+    return t.Int(64, arithmetic_signed(c, node, left, right))
+
+
+def arithmetic_signed(c: Checker, node: ast.Binary, left: Type, right: Type) -> bool:
+    """Whether an operation works on signed numbers: a non-negative literal follows the other side."""
+    if node.op == "-":
+        return True
+    if node.op in ("<<", ">>"):
+        return is_signed(left) and not _is_natural(c, node.left)
+    if _is_natural(c, node.left) and not is_signed(right):
+        return False
+    if _is_natural(c, node.right) and not is_signed(left):
+        return False
+    return is_signed(left) or is_signed(right)
+
+
+def _is_natural(c: Checker, node: ast.Expr) -> bool:
+    value = c.folder(node)
+    return isinstance(value, int) and value >= 0
+
+
+def is_signed(type_: Type) -> bool:
+    return isinstance(type_, t.Int | t.Enumeration) and type_.signed
+
+
+def check_ternary(c: Checker, node: ast.Ternary) -> Type | None:
+    check_condition(c, node.condition)
+    then = c.check(node.condition if node.then is None else node.then)
+    otherwise = c.check(node.otherwise)
+    if then is None or otherwise is None:
+        return then or otherwise
+    return join_branches(c, node, then, otherwise)
+
+
+def join_branches(c: Checker, node: ast.Node, then: Type, otherwise: Type) -> Type | None:
+    joined = promote(then, otherwise)
+    if joined is None:
+        c.error(
+            Code.TYPE_MISMATCH,
+            node,
+            f"branches must return the same type or compatible types: have '{spell(then)}' and '{spell(otherwise)}'",
+        )
+    return joined

@@ -1,0 +1,87 @@
+"""From the probes of a script to the programs that will run: wildcards, grouping, limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from invivo.diagnostics import Code, Diagnostics
+from invivo.lang import ast
+from invivo.lang.check.model import Instance
+from invivo.library import find_builtin
+from invivo.library.record import Config
+from invivo.record import Record, RecordType
+from invivo.target import AttachPoint, NoSuchProbeError, ProbeSpec, Target
+
+_NUMBERED = re.compile(r"arg\d+\Z")
+
+
+def expand_probes(script: ast.Script, target: Target, config: Config, diagnostics: Diagnostics) -> list[Instance]:
+    """Return one instance for each program that the script's probes need."""
+    instances: list[Instance] = []
+    total = 0
+    for probe in script.probes:
+        points = _expand(probe, target, config, diagnostics)
+        total += len(points)
+        if not points:
+            continue
+        uses = body_uses(probe)
+        instances += [Instance(probe, plan) for plan in target.plan(points, uses)]
+    if total > config.max_probes and diagnostics.has_errors is False:
+        diagnostics.error(
+            Code.TOO_MANY_PROBES,
+            script.probes[0].span,
+            f"can't attach to {total} probes because it exceeds the current limit of {config.max_probes} probes",
+            "raise it with config = { max_probes = N } or BPFTRACE_MAX_PROBES",
+        )
+    return instances
+
+
+def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagnostics) -> list[AttachPoint]:
+    points: list[AttachPoint] = []
+    for written in probe.attach_points:
+        spec = ProbeSpec(written.provider, written.fields, written.span, written.text)
+        try:
+            points += target.expand(spec)
+        except NoSuchProbeError as error:
+            code = Code.BAD_ATTACH_POINT if error.malformed else Code.NO_MATCH
+            if error.malformed or config.missing_probes == "error":
+                diagnostics.error(code, written.span, error.message, error.hint)
+            elif config.missing_probes == "warn":
+                diagnostics.warning(code, written.span, error.message, error.hint)
+    if not points and not diagnostics.has_errors:
+        diagnostics.error(Code.NO_MATCH, probe.span, "probe has no valid attach points")
+    return points
+
+
+def body_uses(probe: ast.Probe) -> frozenset[str]:
+    """What a probe's body needs from its program: see `Target.plan`."""
+    uses: set[str] = set()
+    for node in walk(probe):
+        name = node.name if isinstance(node, ast.Name | ast.Call) else None
+        if name is None:
+            continue
+        if name == "args":
+            uses.add("args")
+        elif _NUMBERED.match(name):
+            uses.add("argN")
+        elif (builtin := find_builtin(name)) is not None:
+            uses |= builtin.uses
+    return frozenset(uses)
+
+
+def walk(node: ast.Node) -> Iterator[ast.Node]:
+    """Yield a node and all nodes below it."""
+    yield node
+    for name in type(node).__match_args__:
+        yield from _walk_value(getattr(node, name))
+
+
+def _walk_value(value: object) -> Iterator[ast.Node]:
+    if isinstance(value, ast.Node):
+        yield from walk(value)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _walk_value(item)
+    elif isinstance(type(value), RecordType) and isinstance(value, Record):
+        return

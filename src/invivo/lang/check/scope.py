@@ -1,0 +1,197 @@
+"""The checker's state: one script, its probes, and what is known so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from invivo.diagnostics import Code, Diagnostics, Span
+from invivo.ir.types import Type
+from invivo.lang import ast
+from invivo.lang.check.fold import Folder
+from invivo.lang.check.model import Instance, MapInfo, Variable
+from invivo.library.record import Config
+from invivo.library.spelling import promote, spell, widen
+from invivo.target import Context, Target
+
+
+class Checker:
+    """Walks all probes again and again until no type changes any more.
+
+    Types only grow (`names.promote`), so this ends. Diagnostics of the last round count.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        config: Config,
+        parameters: tuple[str, ...],
+        check: Callable[[Checker, ast.Expr], Type | None],
+    ) -> None:
+        self.target = target
+        self.config = config
+        self.parameters = parameters
+        self.maps: dict[str, MapInfo] = {}
+        self.diagnostics = Diagnostics()
+        self.defines: dict[str, ast.Expr | None] = {}  # of the script's C
+        self.changed = False
+        self.final = False
+        self.unsafe = False
+        self.bpftrace = False
+        self.instance: Instance
+        self.folder = Folder(parameters, {})
+        self.scopes: list[dict[str, Variable]] = []
+        self.depth = 0  # loop callbacks around
+        self.loops = 0  # loops around, unrolled ones too
+        self._check = check
+
+    def enter(self, instance: Instance) -> None:
+        self.instance = instance
+        self.folder = Folder(self.parameters, instance.constants)
+        self.scopes = [{}]
+        self.depth = self.loops = 0
+
+    @property
+    def context(self) -> Context:
+        return self.instance.plan.context
+
+    def check(self, node: ast.Expr) -> Type | None:
+        """Return an expression's type; None: not known (yet), or wrong and reported."""
+        found = self._check(self, node)
+        if found is not None:
+            self.instance.types[node] = found
+        return found
+
+    def error(self, code: Code, node: ast.Node, message: str, hint: str | None = None) -> None:
+        self.diagnostics.error(code, node.span, message, hint)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        self.scopes.append({})
+        yield
+        self.scopes.pop()
+
+    @contextmanager
+    def loop(self, *, callback: bool) -> Iterator[None]:
+        self.loops += 1
+        self.depth += callback
+        yield
+        self.loops -= 1
+        self.depth -= callback
+
+    # -- variables -----------------------------------------------------------------------------
+
+    def declare(self, node: ast.Node, name: str) -> Variable:
+        """Open a variable in the current scope; the same object in every round."""
+        variable = self.instance.declared.get(node)
+        if variable is None:
+            variable = self.instance.declared[node] = Variable(name, node.span, self.depth)
+        self.scopes[-1][name] = variable
+        self.instance.variables[node] = variable
+        return variable
+
+    def lookup(self, name: str) -> Variable | None:
+        for scope in reversed(self.scopes):
+            if name in scope:
+                return scope[name]
+        return None
+
+    def use(self, node: ast.ScratchVariable) -> Variable | None:
+        variable = self.lookup(node.name)
+        if variable is not None:
+            self.instance.variables[node] = variable
+            if variable.depth != self.depth:
+                variable.captured = True
+        return variable
+
+    def grow_variable(self, variable: Variable, new: Type, node: ast.Node, *, literal: bool) -> None:
+        """Make room in a variable for values of a type."""
+        grown = self._grown(variable.type, widen(new), variable.flexible, literal)
+        if grown is None:
+            assert variable.type is not None
+            self.error(
+                Code.TYPE_MISMATCH,
+                node,
+                f"type mismatch for ${variable.name}: trying to assign value of type '{spell(new)}' "
+                f"when variable already has a type '{spell(variable.type)}'",
+            )
+            return
+        if not variable.fixed and grown != variable.type:
+            variable.type = grown
+            self.changed = True
+        variable.flexible = variable.flexible and literal
+
+    def grow_map(self, info: MapInfo, new: Type, span: Span, *, literal: bool) -> None:
+        """Make room in a map for values of a type."""
+        grown = self._grown(info.value, widen(new), info.flexible, literal)
+        if grown is None:
+            assert info.value is not None
+            self.diagnostics.error(
+                Code.TYPE_MISMATCH,
+                span,
+                f"type mismatch for {info.name}: trying to assign value of type '{spell(new)}' "
+                f"when map already has a type '{spell(info.value)}'",
+            )
+            return
+        if grown != info.value:
+            info.value = grown
+            info.first_value = info.first_value or span
+            self.changed = True
+        info.flexible = info.flexible and literal
+
+    @staticmethod
+    def _grown(old: Type | None, new: Type, flexible: bool, literal: bool) -> Type | None:
+        if old is None:
+            return new
+        if flexible and not literal:  # so far only literals: they follow the other side's sign
+            merged = promote(new, old)
+            return new if merged is not None and _is_int(old) and _is_int(new) else merged
+        if literal and _is_int(old) and _is_int(new):
+            return old
+        return promote(old, new)
+
+    # -- maps ----------------------------------------------------------------------------------
+
+    def map(self, name: str) -> MapInfo:
+        if name not in self.maps:
+            self.maps[name] = MapInfo(name)
+        return self.maps[name]
+
+    def use_key(self, name: str, key: tuple[Type, ...] | None, span: Span) -> None:
+        """Note that a map is used with a key of these types (None: without a key)."""
+        info = self.map(name)
+        if info.scalar is not None and info.scalar != (key is None):
+            with_key, without = "with an explicit key (non-scalar map)", "without an explicit key (scalar map)"
+            now, before = (without, with_key) if key is None else (with_key, without)
+            self.diagnostics.error(Code.KEY_MISMATCH, span, f"{name} used as a map {now}, previously used {before}")
+            return
+        info.scalar = key is None
+        info.first_key = info.first_key or span
+        if key is not None:
+            self._grow_key(info, tuple(widen(part) for part in key), span)
+
+    def _grow_key(self, info: MapInfo, key: tuple[Type, ...], span: Span) -> None:
+        if info.key is None:
+            info.key = key
+            self.changed = True
+            return
+        merged = [promote(old, new) for old, new in zip(info.key, key, strict=False)]
+        grown = tuple(part for part in merged if part is not None)
+        if len(info.key) != len(key) or len(grown) != len(key):
+            self.diagnostics.error(
+                Code.KEY_MISMATCH,
+                span,
+                f"argument mismatch for {info.name}: trying to access with arguments: '{_spell_key(key)}' "
+                f"when map expects arguments: '{_spell_key(info.key)}'",
+            )
+        elif grown != info.key:
+            info.key = grown
+            self.changed = True
+
+
+def _spell_key(key: tuple[Type, ...]) -> str:
+    return spell(key[0]) if len(key) == 1 else f"({','.join(spell(part) for part in key)})"
+
+
+def _is_int(type_: Type) -> bool:
+    return type(type_).__name__ == "Int"

@@ -1,0 +1,314 @@
+"""Statements: scopes, assignments, loops."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from invivo.diagnostics import Code
+from invivo.ir import types as t
+from invivo.ir.types import Type
+from invivo.lang import ast
+from invivo.lang.check.calls import check_aggregation
+from invivo.lang.check.operators import check_condition, join_branches
+from invivo.lang.check.scope import Checker
+from invivo.lang.check.spaces import space_of
+from invivo.lang.check.typeexprs import resolve_type
+from invivo.lang.check.values import check_map_key, readable_type
+from invivo.library import find_builtin
+from invivo.library.spelling import promote, spell
+
+
+def check_block(c: Checker, block: ast.Block) -> Type | None:
+    """Check a block in a scope of its own; its type is its trailing expression's, else void."""
+    with c.scope():
+        for statement in block.statements:
+            check_statement(c, statement)
+        return t.VOID if block.result is None else c.check(block.result)
+
+
+def check_if(c: Checker, node: ast.IfExpr) -> Type | None:
+    check_condition(c, node.condition)
+    then = check_block(c, node.then)
+    match node.otherwise:
+        case None:
+            return t.VOID
+        case ast.Block() as block:
+            otherwise = check_block(c, block)
+        case ast.IfExpr() as nested:
+            otherwise = c.check(nested)
+    if then is None or otherwise is None or t.VOID in (then, otherwise):
+        return t.VOID if t.VOID in (then, otherwise) else then or otherwise
+    return join_branches(c, node, then, otherwise)
+
+
+def check_statement(c: Checker, node: ast.Statement) -> None:
+    match node:
+        case ast.ExprStatement(_, expr):
+            _check_discarded(c, expr)
+        case ast.Discard(_, expr):
+            c.check(expr)
+        case ast.Let():
+            _check_let(c, node)
+        case ast.Assign():
+            _check_assign(c, node)
+        case ast.While(_, condition, body):
+            with c.loop(callback=True):
+                check_condition(c, condition)
+                check_block(c, body)
+        case ast.Unroll():
+            _check_unroll(c, node)
+        case ast.ForRange():
+            _check_range(c, node)
+        case ast.ForMap():
+            _check_for_map(c, node)
+        case ast.Break() | ast.Continue():
+            if not c.loops:
+                word = "break" if isinstance(node, ast.Break) else "continue"
+                c.error(Code.NOT_HERE, node, f"'{word}' statement is not allowed outside a loop")
+        case ast.Return(_, value):
+            if value is not None:
+                c.check(value)
+        case ast.ImportStatement():
+            c.error(Code.NOT_SUPPORTED, node, "import statements are not supported yet")
+        case _:
+            assert_never(node)
+
+
+def _check_discarded(c: Checker, expr: ast.Expr) -> None:
+    type_ = c.check(expr)
+    quiet = isinstance(expr, ast.Increment | ast.IfExpr | ast.BlockExpr)
+    known = isinstance(expr, ast.Call) and expr.name in ("delete", "has_key")
+    if type_ is not None and not isinstance(type_, t.Void) and not quiet and not known:
+        c.diagnostics.warning(Code.DISCARDED, expr.span, "return value discarded", "_ = ... says that it is meant")
+
+
+def _check_let(c: Checker, node: ast.Let) -> None:
+    name = node.variable.name
+    value = None if node.value is None else _check_value(c, node.value)
+    if c.lookup(name) is not None:
+        c.error(
+            Code.SHADOWED_VARIABLE,
+            node.variable,
+            f"variable ${name} was already declared. Variable shadowing is not allowed",
+        )
+        return
+    variable = c.declare(node, name)
+    c.instance.variables[node.variable] = variable
+    if node.type is not None:
+        fixed = resolve_type(c, node.type)
+        if fixed is None:
+            return
+        if t.is_aggregation(fixed) or isinstance(fixed, t.Void):
+            c.error(Code.UNKNOWN_TYPE, node.type, f"invalid variable declaration type: {spell(fixed)}")
+            return
+        variable.type, variable.fixed = fixed, True
+        if value is not None and node.value is not None:
+            _check_fits(c, node.value, f"${name}", fixed, value)
+        return
+    if value is not None and node.value is not None:
+        c.grow_variable(variable, value, node, literal=_is_natural(c, node.value))
+        variable.space = space_of(c.instance, node.value)
+
+
+def _check_fits(c: Checker, node: ast.Expr, what: str, fixed: Type, value: Type) -> None:
+    constant = c.folder(node)
+    if isinstance(fixed, t.Int) and isinstance(value, t.Int | t.Bool | t.Enumeration):
+        low, high = (-(1 << (fixed.bits - 1)), 1 << (fixed.bits - 1)) if fixed.signed else (0, 1 << fixed.bits)
+        if isinstance(constant, int) and not low <= constant < high:
+            c.error(Code.TYPE_MISMATCH, node, f"type mismatch for {what}: {constant} does not fit '{spell(fixed)}'")
+        return
+    merged = promote(fixed, value)
+    if merged is None or (not isinstance(fixed, t.Int) and merged != fixed):
+        c.error(
+            Code.TYPE_MISMATCH,
+            node,
+            f"type mismatch for {what}: trying to assign value of type '{spell(value)}' "
+            f"when variable already has a type '{spell(fixed)}'",
+        )
+
+
+def _check_value(c: Checker, node: ast.Expr) -> Type | None:
+    """An assigned value: not void, not an aggregation."""
+    if isinstance(node, ast.Call) and (builtin := find_builtin(node.name)) is not None and builtin.update:
+        c.error(Code.AGGREGATION, node, f"{node.name}() must be assigned directly to a map")
+        return None
+    type_ = c.check(node)
+    if isinstance(type_, t.Void):
+        c.error(Code.BAD_ASSIGNMENT, node, "this has no value that could be assigned")
+        return None
+    return type_
+
+
+def _is_natural(c: Checker, node: ast.Expr) -> bool:
+    value = c.folder(node)
+    return isinstance(value, int) and value >= 0
+
+
+def _check_assign(c: Checker, node: ast.Assign) -> None:
+    match node.target:
+        case ast.MapAccess() as target:
+            _assign_map(c, node, target)
+        case ast.ScratchVariable() as target:
+            _assign_variable(c, node, target)
+        case ast.TupleIndex() | ast.Member():
+            c.error(
+                Code.BAD_ASSIGNMENT,
+                node.target,
+                "tuples, records and traced memory are immutable",
+                "build a new value and assign that",
+            )
+        case _:
+            c.error(Code.BAD_ASSIGNMENT, node.target, "invalid assignment target", "assign to $variable or @map")
+
+
+def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
+    check_map_key(c, target)
+    info = c.map(target.name)
+    value = node.value
+    if isinstance(value, ast.Call) and (builtin := find_builtin(value.name)) is not None and builtin.update:
+        if node.op:
+            c.error(Code.AGGREGATION, node, f"{value.name}() must be assigned with =")
+            return
+        aggregation = check_aggregation(c, value, builtin)
+        if aggregation is not None:
+            c.grow_map(info, aggregation, node.span, literal=False)
+        return
+    type_ = _check_value(c, value)
+    if type_ is None:
+        return
+    if info.value is not None and t.is_aggregation(info.value):
+        c.error(
+            Code.AGGREGATION,
+            node,
+            f"{target.name} holds '{spell(info.value)}' and can not be assigned a plain value",
+            f"clear({target.name}) or delete() resets it",
+        )
+        return
+    if isinstance(value, ast.MapAccess) and t.is_aggregation(c.map(value.name).value or t.VOID):
+        c.error(
+            Code.AGGREGATION,
+            node,
+            f"map value '{spell(c.map(value.name).value or t.VOID)}' cannot be assigned from one map to another",
+            f"a cast reads it: {target.name} = (int64){value.name}",
+        )
+        return
+    if node.op:
+        if info.value is not None:
+            c.check(target)  # it is read, too
+        type_ = _compound_type(c, node, info.value, type_)
+    if type_ is not None:
+        c.grow_map(info, type_, node.span, literal=not node.op and _is_natural(c, value))
+        info.space = space_of(c.instance, value)
+
+
+def _assign_variable(c: Checker, node: ast.Assign, target: ast.ScratchVariable) -> None:
+    type_ = _check_value(c, node.value)
+    variable = c.use(target)
+    if variable is None:
+        if node.op:
+            c.error(Code.UNKNOWN_VARIABLE, target, f"undefined or undeclared variable: ${target.name}")
+            return
+        variable = c.declare(target, target.name)
+    if type_ is None:
+        return
+    if node.op:
+        c.check(target)
+        type_ = _compound_type(c, node, variable.type, type_)
+        if type_ is None:
+            return
+    if variable.fixed and variable.type is not None:
+        _check_fits(c, node.value, f"${target.name}", variable.type, type_)
+        return
+    c.grow_variable(variable, type_, node, literal=not node.op and _is_natural(c, node.value))
+    variable.space = space_of(c.instance, node.value)
+
+
+def _compound_type(c: Checker, node: ast.Assign, old: Type | None, value: Type) -> Type | None:
+    """The type of ``target op value``."""
+    if old is None:
+        return value
+    if isinstance(old, t.Pointer) and node.op in "+-":
+        return old
+    numbers = (t.Int, t.Bool, t.Enumeration)
+    if not isinstance(old, numbers) or not isinstance(value, numbers):
+        wrong = old if not isinstance(old, numbers) else value
+        c.error(Code.BAD_OPERAND, node, f"the {node.op}= operator can not be used on type '{spell(wrong)}'")
+        return None
+    if _is_natural(c, node.value):
+        return old
+    return promote(old, value)
+
+
+# -- loops -------------------------------------------------------------------------------------
+
+_MAX_UNROLL = 100
+
+
+def _check_unroll(c: Checker, node: ast.Unroll) -> None:
+    c.check(node.count)
+    count = c.folder(node.count)
+    if not isinstance(count, int):
+        c.error(Code.BAD_ARGUMENT, node.count, "invalid unroll value", "it must be known when the script is compiled")
+    elif count < 1:
+        c.error(Code.LIMIT, node.count, "unroll minimum value is 1")
+    elif count > _MAX_UNROLL:
+        c.error(Code.LIMIT, node.count, f"unroll maximum value is {_MAX_UNROLL}")
+    else:
+        c.instance.constants[node] = count
+    with c.loop(callback=False):
+        check_block(c, node.body)
+
+
+def _check_range(c: Checker, node: ast.ForRange) -> None:
+    start, stop = c.check(node.start), c.check(node.stop)
+    for side, type_ in ((node.start, start), (node.stop, stop)):
+        if type_ is not None and not isinstance(type_, t.Int):
+            c.error(Code.BAD_OPERAND, side, f"loop range requires an integer, not '{spell(type_)}'")
+    type_ = t.INT64
+    if isinstance(start, t.Int) and isinstance(stop, t.Int) and not (start.signed or stop.signed):
+        type_ = t.UINT64
+    with c.loop(callback=True), c.scope():
+        _declare_loop_variable(c, node, node.variable, type_)
+        check_block(c, node.body)
+
+
+def _check_for_map(c: Checker, node: ast.ForMap) -> None:
+    info = c.map(node.map.name)
+    if node.map.keys:
+        c.error(Code.BAD_OPERAND, node.map, "a loop goes over a whole map", f"write {node.map.name} without a key")
+    if info.scalar:
+        c.error(
+            Code.KEY_MISMATCH,
+            node.map,
+            f"{info.name} has no explicit keys (scalar map), and cannot be used for iteration",
+        )
+        return
+    with c.loop(callback=True), c.scope():
+        if info.key is None or info.value is None:
+            if c.final:
+                c.error(Code.UNKNOWN_VARIABLE, node.map, f"undefined map: {info.name}")
+            variable = c.declare(node, node.variable.name)
+            c.instance.variables[node.variable] = variable
+            check_block(c, node.body)
+            return
+        value = readable_type(info.value)
+        if value is None:
+            c.error(Code.AGGREGATION, node.map, f"loop expression does not support type: {spell(info.value)}")
+            return
+        key = info.key[0] if len(info.key) == 1 else t.Tuple(info.key)
+        _declare_loop_variable(c, node, node.variable, t.Tuple((key, value)))
+        check_block(c, node.body)
+
+
+def _declare_loop_variable(c: Checker, node: ast.Node, written: ast.ScratchVariable, type_: Type) -> None:
+    if c.lookup(written.name) is not None:
+        c.error(
+            Code.SHADOWED_VARIABLE,
+            written,
+            f"variable ${written.name} was already declared. Variable shadowing is not allowed",
+        )
+    variable = c.declare(node, written.name)
+    c.instance.variables[written] = variable
+    if variable.type != type_:
+        variable.type = type_
+        c.changed = True

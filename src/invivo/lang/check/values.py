@@ -1,0 +1,347 @@
+"""The types of values: literals, names, maps, members, elements, casts."""
+
+from __future__ import annotations
+
+import re
+
+from invivo.diagnostics import Code
+from invivo.ir import types as t
+from invivo.ir.types import AddressSpace, Type
+from invivo.lang import ast
+from invivo.lang.check.calls import check_builtin_value
+from invivo.lang.check.scope import Checker
+from invivo.lang.check.spaces import default_space, space_of
+from invivo.lang.check.typeexprs import resolve_type
+from invivo.lang.suggest import nearest
+from invivo.library import find_builtin, value_names
+from invivo.library.spelling import literal_type, spell
+
+_ARGUMENT = re.compile(r"arg(\d+)\Z")
+
+
+def check_string(c: Checker, node: ast.Node, value: str) -> Type | None:
+    if len(value) >= c.config.max_strlen:
+        limit = c.config.max_strlen
+        c.error(Code.LIMIT, node, f"string is too long (over {limit} bytes)", "raise config max_strlen")
+    return t.String(len(value) + 1)
+
+
+def check_element(c: Checker, node: ast.Expr) -> Type | None:
+    """A tuple's element: anything that can stand in memory."""
+    type_ = c.check(node)
+    if type_ is None:
+        return None
+    if t.is_aggregation(type_) or isinstance(type_, t.Void):
+        c.error(Code.BAD_OPERAND, node, f"a value of type '{spell(type_)}' cannot be part of a tuple")
+        return None
+    return type_
+
+
+def check_name(c: Checker, node: ast.Name) -> Type | None:
+    if (builtin := find_builtin(node.name)) is not None and builtin.value:
+        return check_builtin_value(c, node, builtin)
+    if (match := _ARGUMENT.match(node.name)) is not None:
+        return _check_numbered(c, node, int(match[1]))
+    if node.name == "args":
+        c.error(Code.NOT_SUPPORTED, node, "args as a whole is not supported yet", "name a field: args.NAME")
+        return None
+    if node.name in c.defines:
+        return _check_define(c, node, c.defines[node.name])
+    constant = c.target.enum_constant(node.name)
+    if constant is not None:
+        enumeration, value = constant
+        c.instance.constants[node] = value
+        return enumeration
+    if node.name.startswith("sarg"):
+        c.error(Code.UNKNOWN_NAME, node, f"{node.name} was removed", 'use *(reg("sp") + <stack_offset>)')
+        return None
+    near = nearest(node.name, value_names())
+    c.error(
+        Code.UNKNOWN_NAME,
+        node,
+        f"unknown identifier: '{node.name}'",
+        f"did you mean {near}?" if near else "variables start with $, maps with @",
+    )
+    return None
+
+
+def _check_define(c: Checker, node: ast.Name, expr: ast.Expr | None) -> Type | None:
+    value = None if expr is None else _define_value(c, expr)
+    if value is None:
+        c.error(Code.NOT_SUPPORTED, node, f"{node.name} is defined as something that is no constant")
+        return None
+    c.instance.constants[node] = value
+    return literal_type(value) if isinstance(value, int) else t.String(len(value) + 1)
+
+
+def _define_value(c: Checker, expr: ast.Expr) -> int | str | None:
+    """A definition's value; it may name other definitions and enum constants."""
+    c.check(expr)
+    return c.folder(expr)
+
+
+def _check_numbered(c: Checker, node: ast.Name, number: int) -> Type | None:
+    context = c.context
+    if "argN" not in context.features:
+        c.error(
+            Code.NOT_HERE,
+            node,
+            f"the {node.name} builtin can only be used with probes that have numbered arguments "
+            f"({context.provider} used here)",
+            "args.NAME is there for tracepoints" if "args" in context.features else None,
+        )
+        return None
+    if number >= len(context.numbered):
+        c.error(
+            Code.BAD_ARGUMENT,
+            node,
+            f"there is no {node.name} here: arguments are arg0 to arg{len(context.numbered) - 1}",
+        )
+        return None
+    return t.UINT64
+
+
+def check_variable(c: Checker, node: ast.ScratchVariable) -> Type | None:
+    variable = c.use(node)
+    if variable is None:
+        visible = [name for scope in c.scopes for name in scope]
+        near = nearest(node.name, visible)
+        c.error(
+            Code.UNKNOWN_VARIABLE,
+            node,
+            f"undefined or undeclared variable: ${node.name}",
+            f"did you mean ${near}?" if near else None,
+        )
+        return None
+    return variable.type
+
+
+def check_map_key(c: Checker, node: ast.MapAccess) -> None:
+    """Check the key of a map access and note its types."""
+    if not node.keys:
+        c.use_key(node.name, None, node.span)
+        return
+    types = [check_element(c, key) for key in node.keys]
+    known = tuple(type_ for type_ in types if type_ is not None)
+    if len(known) != len(types):
+        return
+    if len(known) == 1 and isinstance(known[0], t.Tuple):
+        known = known[0].elements
+    c.use_key(node.name, known, node.span)
+
+
+def check_map_read(c: Checker, node: ast.MapAccess) -> Type | None:
+    check_map_key(c, node)
+    info = c.map(node.name)
+    if info.value is None:
+        if c.final:
+            c.error(Code.UNKNOWN_VARIABLE, node, f"undefined map: {node.name}", "nothing assigns to it")
+        return None
+    readable = readable_type(info.value)
+    if readable is None:
+        c.error(
+            Code.AGGREGATION,
+            node,
+            f"a map of type '{spell(info.value)}' cannot be read in an expression",
+            f"print({node.name}) shows it",
+        )
+    return readable
+
+
+def readable_type(value: Type) -> Type | None:
+    """The type of a map's element in an expression: castable aggregations are read as integers."""
+    match value:
+        case t.Count():
+            return t.UINT64
+        case t.Sum(signed) | t.Average(signed) | t.Minimum(signed) | t.Maximum(signed):
+            return t.Int(64, signed)
+        case t.Stats() | t.Histogram() | t.LinearHistogram() | t.TimeSeries():
+            return None
+        case _:
+            return value
+
+
+# -- members and elements ----------------------------------------------------------------------
+
+
+def is_args(node: ast.Expr) -> bool:
+    """``args`` and its old spelling ``*args``."""
+    match node:
+        case ast.Name(_, "args"):
+            return True
+        case ast.Unary(_, "*", ast.Name(_, "args")):
+            return True
+        case _:
+            return False
+
+
+def check_member(c: Checker, node: ast.Member) -> Type | None:
+    if is_args(node.object):
+        return _check_argument(c, node)
+    object_ = c.check(node.object)
+    if object_ is None:
+        return None
+    if isinstance(object_, t.NamedTuple):
+        if node.name in object_.names:
+            return object_.elements[object_.names.index(node.name)]
+        _unknown_field(c, node, spell(object_), list(object_.names))
+        return None
+    while isinstance(object_, t.Pointer):
+        object_ = object_.pointee
+    if not isinstance(object_, t.Struct):
+        c.error(Code.BAD_OPERAND, node, f"can not access field '{node.name}' on expression of type '{spell(object_)}'")
+        return None
+    field = c.target.field(object_, node.name)
+    if field is None:
+        _unknown_field(c, node, spell(object_), [f.name for f in c.target.fields(object_)])
+        return None
+    if field.tag not in (None, "rcu", "user"):
+        c.error(
+            Code.BAD_OPERAND,
+            node,
+            f"attempting to access pointer field '{node.name}' with unsupported tag attribute: {field.tag}",
+        )
+    return in_space(field.type, space_of(c.instance, node.object))
+
+
+def in_space(type_: Type, space: AddressSpace) -> Type:
+    """A field's type as read from memory of a space: what user memory points to is user memory."""
+    if isinstance(type_, t.Pointer) and space is AddressSpace.USER:
+        return t.Pointer(type_.pointee, space)
+    return type_
+
+
+def _unknown_field(c: Checker, node: ast.Member, owner: str, names: list[str]) -> None:
+    near = nearest(node.name, names)
+    c.diagnostics.error(
+        Code.UNKNOWN_FIELD,
+        node.name_span,
+        f"{owner} does not contain a field named '{node.name}'",
+        f"did you mean {near}?" if near else None,
+    )
+
+
+def _check_argument(c: Checker, node: ast.Member) -> Type | None:
+    context = c.context
+    if "args" not in context.features:
+        c.error(
+            Code.NOT_HERE,
+            node.object,
+            "the args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes "
+            f"({context.provider} used here)",
+            "numbered arguments are there: arg0, arg1 ..." if "argN" in context.features else None,
+        )
+        return None
+    for argument in context.arguments:
+        if argument.name == node.name:
+            return argument.type
+    _unknown_field(c, node, c.instance.plan.points[0].name, [a.name for a in context.arguments])
+    return None
+
+
+def check_tuple_index(c: Checker, node: ast.TupleIndex) -> Type | None:
+    object_ = c.check(node.object)
+    if object_ is None:
+        return None
+    if not isinstance(object_, t.Tuple):
+        c.error(Code.BAD_OPERAND, node, f"can not access index {node.index} on expression of type '{spell(object_)}'")
+        return None
+    if node.index >= len(object_.elements):
+        c.error(Code.BAD_INDEX, node, f"invalid tuple index: {node.index}. Found {len(object_.elements)} elements")
+        return None
+    return object_.elements[node.index]
+
+
+def check_index(c: Checker, node: ast.Index) -> Type | None:
+    object_, index = c.check(node.object), c.check(node.index)
+    if object_ is None or index is None:
+        return None
+    if not isinstance(index, t.Int | t.Enumeration | t.Bool):
+        c.error(Code.BAD_INDEX, node.index, f"an index must be an integer, not '{spell(index)}'")
+        return None
+    constant = c.folder(node.index)
+    match object_:
+        case t.Array(element, length) | t.Pointer(t.Array(element, length)):
+            if isinstance(constant, int) and length and not 0 <= constant < length:
+                c.error(Code.BAD_INDEX, node, f"the index {constant} is out of bounds for array of size {length}")
+            return in_space(element, space_of(c.instance, node.object))
+        case t.Pointer(pointee):
+            return in_space(pointee, space_of(c.instance, node.object))
+        case t.String(length):
+            if isinstance(constant, int) and not 0 <= constant < length:
+                c.error(Code.BAD_INDEX, node, f"the index {constant} is out of bounds for array of size {length}")
+            return t.INT8
+        case t.Tuple(elements):
+            if not isinstance(constant, int) or not 0 <= constant < len(elements):
+                c.error(Code.BAD_INDEX, node, "a tuple's index must be a literal within its size")
+                return None
+            return elements[constant]
+        case _:
+            c.error(Code.BAD_OPERAND, node, f"the array index operator [] can not be used on type '{spell(object_)}'")
+            return None
+
+
+# -- casts and compile-time values -------------------------------------------------------------
+
+
+def check_cast(c: Checker, node: ast.Cast) -> Type | None:
+    operand = c.check(node.operand)
+    space = default_space(c.instance) if operand is None else space_of(c.instance, node.operand)
+    type_ = resolve_type(c, node.type, space)
+    if operand is None or type_ is None:
+        return type_
+    if isinstance(type_, t.Array) and type_.length == 0:
+        size = t.size_bytes(operand) // max(1, t.size_bytes(type_.element))
+        type_ = t.Array(type_.element, size)
+    if not _castable(operand, type_):
+        c.error(Code.BAD_CAST, node, f'cannot cast from "{spell(operand)}" to "{spell(type_)}"')
+        return None
+    return type_
+
+
+def _castable(old: Type, new: Type) -> bool:
+    words = (t.Int, t.Bool, t.Enumeration, t.Pointer, t.KernelSymbol, t.Username, t.Timestamp, t.CgroupPath)
+    match old, new:
+        case (t.String(a), t.String(b)):
+            return b >= a
+        case (t.String(a), t.Array(t.Int(8), b)):
+            return b >= a
+        case (t.Int(bits), t.Array(element, length)):
+            return t.size_bytes(element) * length == bits // 8
+        case (t.Array(element, length), t.Int(bits)):
+            return t.size_bytes(element) * length == bits // 8
+        case _:
+            return isinstance(old, words) and isinstance(new, words)
+
+
+def _operand_type(c: Checker, operand: ast.Expr | ast.TypeExpr) -> Type | None:
+    if isinstance(operand, ast.NamedType | ast.PointerType | ast.ArrayType | ast.TypeOf):
+        return resolve_type(c, operand)
+    return c.check(operand)
+
+
+def check_sizeof(c: Checker, node: ast.SizeOf) -> Type | None:
+    type_ = _operand_type(c, node.operand)
+    if type_ is not None:
+        c.instance.constants[node] = t.size_bytes(type_)
+    return t.UINT64
+
+
+def check_offsetof(c: Checker, node: ast.OffsetOf) -> Type | None:
+    type_ = _operand_type(c, node.operand)
+    offset = 0
+    for name in node.path:
+        while isinstance(type_, t.Pointer):
+            type_ = type_.pointee
+        if not isinstance(type_, t.Struct):
+            if type_ is not None:
+                c.error(Code.BAD_OPERAND, node, f"offsetof: '{spell(type_)}' is not a struct")
+            return t.UINT64
+        field = c.target.field(type_, name)
+        if field is None:
+            c.error(Code.UNKNOWN_FIELD, node, f"{spell(type_)} does not contain a field named '{name}'")
+            return t.UINT64
+        offset += field.offset
+        type_ = field.type
+    c.instance.constants[node] = offset
+    return t.UINT64

@@ -1,0 +1,262 @@
+"""Calls of the library: what a record may ask for while it is lowered (`library.record.Emit`)."""
+
+from __future__ import annotations
+
+from invivo.diagnostics import Span
+from invivo.ir import helpers
+from invivo.ir import types as t
+from invivo.ir.builder import Builder
+from invivo.ir.layout import Action, LossKind
+from invivo.ir.ops import CompareOp, Operand, Value
+from invivo.ir.types import AddressSpace, Type
+from invivo.lang import ast
+from invivo.lang.lower import maps, memory
+from invivo.lang.lower.body import Body, Fields
+from invivo.library.record import Config, FieldSource, Place
+from invivo.target import Context, Target
+
+
+def lower_builtin(
+    body: Body, node: ast.Name | ast.Call, place: Place | None, *, discarded: bool = False
+) -> Operand | None:
+    """Lower a call; a result in memory goes to ``place``."""
+    builtin = body.instance.builtins[node]
+    assert builtin.lower is not None, f"{builtin.name} is not a value"
+    return builtin.lower(CallLowering(body, node, None, "", discarded), place)
+
+
+class CallLowering:
+    """One call (or value of the context) while it is lowered."""
+
+    def __init__(self, body: Body, node: ast.Expr, result: Type | None, subject: str, discarded: bool) -> None:
+        self._body = body
+        self._node = node
+        self._arguments = node.arguments if isinstance(node, ast.Call) else ()
+        self._words: dict[int, Operand] = {}
+        self._result = result
+        self._subject = subject
+        self._discarded = discarded
+
+    def _argument(self, index: int) -> ast.Expr:
+        argument = self._arguments[index]
+        assert not isinstance(argument, ast.NamedType | ast.PointerType | ast.ArrayType | ast.TypeOf)
+        return argument
+
+    def evaluate(self) -> None:
+        for index in range(self.arity):
+            type_ = self.argument_type(index)  # literals that only the checker looked at have none
+            if type_ is not None and t.is_scalar(type_):
+                self._words[index] = self._body.word(self._argument(index))
+
+    # -- what is known -------------------------------------------------------------------------
+
+    @property
+    def arity(self) -> int:
+        return len(self._arguments)
+
+    @property
+    def b(self) -> Builder:
+        return self._body.b
+
+    @property
+    def config(self) -> Config:
+        return self._body.config
+
+    @property
+    def context(self) -> Context:
+        return self._body.context
+
+    @property
+    def target(self) -> Target:
+        return self._body.target
+
+    @property
+    def result(self) -> Type:
+        return self._body.type(self._node) if self._result is None else self._result
+
+    @property
+    def discarded(self) -> bool:
+        return self._discarded
+
+    @property
+    def bpftrace(self) -> bool:
+        return self._body.state.checked.bpftrace
+
+    @property
+    def span(self) -> Span | None:
+        return self._node.span
+
+    @property
+    def subject(self) -> str:
+        return self._subject
+
+    def type(self, index: int) -> Type:
+        return self._body.type(self._argument(index))
+
+    def argument_type(self, index: int) -> Type | None:
+        return self._body.instance.types.get(self._argument(index))
+
+    def literal(self, index: int) -> int | str | None:
+        return self._body.folder(self._arguments[index])
+
+    def identifier(self, index: int) -> str | None:
+        argument = self._arguments[index]
+        return argument.name if isinstance(argument, ast.Name) else None
+
+    def space(self, index: int) -> AddressSpace:
+        return self._body.space(self._argument(index))
+
+    # -- arguments -----------------------------------------------------------------------------
+
+    def word(self, index: int) -> Operand:
+        if index in self._words:
+            return self._words[index]
+        return self._body.word(self._argument(index))
+
+    def address(self, index: int) -> Place:
+        return self._body.address(self._argument(index))
+
+    def into(self, index: int, place: Place) -> None:
+        self._body.into(self._argument(index), self.type(index), place)
+
+    def into_string(self, index: int, place: Place, capacity: int) -> None:
+        self._body.into(self._argument(index), t.String(capacity), place)
+
+    def source(self, index: int) -> FieldSource:
+        return self._source(self._argument(index), self.type(index))
+
+    def _source(self, node: ast.Expr, type_: Type) -> FieldSource:
+        if t.is_scalar(type_):
+            return self._body.word(node)
+        return lambda place: self._body.into(node, type_, place)
+
+    def compare_strings(self, left: int, right: int, length: int) -> Operand:
+        return self._body.compare_text(self._argument(left), self._argument(right), length)
+
+    def clamp(self, value: Operand, low: int, high: int) -> Operand:
+        """The verifier needs to see both bounds on the register that is used."""
+        b = self.b
+        result = b.variable("clamped")
+        above, below, fits, done = (b.label(f"clamp_{part}") for part in ("above", "below", "fits", "done"))
+        check = b.label("clamp_check")
+        b.branch(CompareOp.UGT, value, high, above, check)
+        b.start(above)
+        b.set(result, high)
+        b.jump(done)
+        b.start(check)
+        b.branch(CompareOp.ULT, value, low, below, fits)
+        b.start(below)
+        b.set(result, low)
+        b.jump(done)
+        b.start(fits)
+        b.set(result, value)
+        b.start(done)
+        return b.bounded(b.get(result), high + 1)
+
+    def temporary(self, size: int) -> Place:
+        return self._body.temporary(size)
+
+    # -- the context ---------------------------------------------------------------------------
+
+    def context_pointer(self) -> Value:
+        return self._body.context_pointer()
+
+    def context_word(self) -> Operand:
+        """A pointer becomes a number by a detour through memory that holds numbers."""
+        b = self.b
+        cell = self._body.cell("context_word")
+        b.store(self._body.frame_here, cell, 8, self._body.context_pointer())
+        place = self._body.temporary(8)
+        b.store(place.pointer, place.offset, 8, 0)
+        b.call_void(
+            helpers.PROBE_READ_KERNEL, b.offset(place.pointer, place.offset), 8, b.offset(self._body.frame_here, cell)
+        )
+        return b.load(place.pointer, place.offset, 8)
+
+    def probe_index(self) -> Operand:
+        return self._point_index(self._body.probe_base())
+
+    def function_index(self) -> Operand:
+        return self._point_index(self._body.function_base())
+
+    def _point_index(self, base: int) -> Operand:
+        body = self._body
+        if len(body.instance.plan.points) == 1:
+            return base
+        if body.gate_position is not None:
+            return self.b.add(body.get_position(), base)
+        return self.b.add(self.b.call(helpers.GET_ATTACH_COOKIE, self.context_pointer()), base)
+
+    # -- maps ----------------------------------------------------------------------------------
+
+    def map(self, index: int) -> str:
+        argument = self._arguments[index]
+        assert isinstance(argument, ast.MapAccess)
+        return argument.name
+
+    def map_value(self, index: int) -> Type:
+        return maps.stored(self._body, self.map(index)).layout.value
+
+    def has_keys(self, index: int) -> bool:
+        argument = self._arguments[index]
+        return isinstance(argument, ast.MapAccess) and bool(argument.keys)
+
+    def is_map(self, index: int) -> bool:
+        argument = self._arguments[index]
+        return isinstance(argument, ast.MapAccess) and not argument.keys
+
+    def is_cell(self, index: int) -> bool:
+        return maps.is_cell(maps.stored(self._body, self.map(index)))
+
+    def key(self, map_index: int, key_index: int | None) -> Place:
+        argument = self._arguments[map_index]
+        assert isinstance(argument, ast.MapAccess)
+        parts = argument.keys if key_index is None else (self._argument(key_index),)
+        return maps.key_place(self._body, argument.name, parts)
+
+    def key_source(self, index: int) -> tuple[Type, FieldSource]:
+        argument = self._arguments[index]
+        assert isinstance(argument, ast.MapAccess)
+        body = self._body
+        key = maps.stored(body, argument.name).layout.key
+        assert key is not None
+        type_ = t.Tuple(key)
+        size = t.size_bytes(type_)
+
+        def write(place: Place) -> None:
+            built = maps.key_place(body, argument.name, argument.keys)
+            memory.read_into(body, built, place, size)
+
+        return type_, write
+
+    def map_handle(self, name: str) -> Value:
+        return self.b.map(maps.stored(self._body, name).layout.map)
+
+    def lookup(self, name: str, key: Place) -> Value:
+        return maps.lookup(self._body, name, key)
+
+    def delete_cell(self, index: int) -> Operand:
+        return maps.delete_cell(self._body, self.map(index))
+
+    def count_elements(self, name: str) -> Operand:
+        return maps.count_elements(self._body, name)
+
+    # -- effects -------------------------------------------------------------------------------
+
+    def send(self, action: Action, fields: Fields) -> None:
+        self._body.send(action, fields)
+
+    def lose(self, kind: LossKind, subject: str = "") -> None:
+        self._body.lose(kind, subject)
+
+    def failed(self, helper: str, code: Operand, message: str) -> None:
+        self._body.failed(helper, code, message)
+
+    def read_failed(self) -> None:
+        self._body.read_failed()
+
+    def fault_guard(self, code: Operand) -> None:
+        self._body.fault_guard(code)
+
+    def exit_program(self) -> None:
+        self._body.leave()

@@ -1,0 +1,95 @@
+"""What runs before a probe's body: which event is it, and does its process count?"""
+
+from __future__ import annotations
+
+import struct
+
+from invivo.ir import helpers
+from invivo.ir import types as t
+from invivo.ir.layout import CONSTANTS_MAP, SCOPE_MAP, LoadConstant
+from invivo.ir.ops import CompareOp, Kind, Operand
+from invivo.lang.lower.body import Body
+from invivo.library.access import load_access
+from invivo.library.values import load_constant
+from invivo.target import Gate, Scope, Target
+
+_TS_COMPAT = 0x0002  # arch/x86/include/asm/thread_info.h: a 32-bit system call is in progress
+
+
+def pass_gate(body: Body, gate: Gate) -> None:
+    """Let only the plan's events through, and remember which of its points it is."""
+    b = body.b
+    number = load_access(body.bare_emit(), gate.access, t.UINT64, None)
+    assert number is not None
+    if len(gate.table) == 1:
+        _unless(body, CompareOp.EQ, number, gate.table[0][0], "gate")
+    else:
+        _look_up(body, gate, number)
+    if gate.native_only:
+        status = thread_status(body)
+        if status is not None:
+            _unless(body, CompareOp.EQ, b.mask(status, _TS_COMPAT), 0, "native")
+
+
+def _look_up(body: Body, gate: Gate, number: Operand) -> None:
+    """A table of 16-bit positions by number; 0 for the numbers that do not pass."""
+    b = body.b
+    limit = max(key for key, _ in gate.table) + 1
+    positions = [0] * limit
+    for key, position in gate.table:
+        positions[key] = position + 1
+    offset = body.state.constant(struct.pack(f"<{limit}H", *positions))
+    _unless(body, CompareOp.ULT, number, limit, "gate")
+    table = b.global_address(CONSTANTS_MAP, offset)
+    entry = b.offset(table, b.shift_left(b.bounded(number, limit), 1))
+    found = b.load(entry, 0, 2)
+    _unless(body, CompareOp.NE, found, 0, "gate")
+    body.gate_position = b.variable("position")
+    b.set(body.gate_position, b.sub(found, 1))
+
+
+def _unless(body: Body, op: CompareOp, left: Operand, right: Operand, hint: str) -> None:
+    """Leave the program unless the comparison holds. (Nothing to give back yet.)"""
+    b = body.b
+    out, on = b.label(f"{hint}_out"), b.label(f"{hint}_pass")
+    b.branch(op, left, right, on, out)
+    b.start(out)
+    b.ret(0)
+    b.start(on)
+
+
+def thread_status(body: Body) -> Operand | None:
+    """``current->thread_info.status``, by direct loads."""
+    offset = _nested_offset(body.target, ("thread_info", "status"))
+    if offset is None:
+        return None
+    task = body.b.call(helpers.GET_CURRENT_TASK_BTF, kind=Kind.BTF)
+    return body.b.load(task, offset, 4)
+
+
+def _nested_offset(target: Target, path: tuple[str, ...]) -> int | None:
+    struct_ = target.struct("struct", "task_struct")
+    offset = 0
+    for name in path:
+        field = None if struct_ is None else target.field(struct_, name)
+        if field is None:
+            return None
+        offset += field.offset
+        struct_ = field.type if isinstance(field.type, t.Struct) else None
+    return offset
+
+
+def pass_scope(body: Body) -> None:
+    """Leave the program unless the current process is one that is traced."""
+    scope = body.target.scope
+    if scope is Scope.ALL or not body.context.scoped:
+        return
+    b = body.b
+    tgid = b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
+    if scope is Scope.PROCESS:
+        _unless(body, CompareOp.EQ, tgid, load_constant(body.bare_emit(), LoadConstant.SCOPE_PID), "scope")
+        return
+    key = b.stack_slot(8)
+    b.store(key, 0, 4, tgid)
+    member = b.call(helpers.MAP_LOOKUP_ELEM, b.map(SCOPE_MAP), key, kind=Kind.MAP_VALUE_OR_NULL)
+    _unless(body, CompareOp.NE, member, 0, "scope")

@@ -1,0 +1,465 @@
+"""Values: every expression either gives one machine word or is stored at a place."""
+
+from __future__ import annotations
+
+import re
+
+from invivo.ir import types as t
+from invivo.ir.ops import BinaryOp, CompareOp, Operand
+from invivo.ir.types import Type
+from invivo.lang import ast
+from invivo.lang.check.operators import COMPARISONS, is_signed
+from invivo.lang.check.values import is_args
+from invivo.lang.lower import memory
+from invivo.lang.lower.arithmetic import arithmetic, comparison
+from invivo.lang.lower.body import Body
+from invivo.lang.lower.calls import lower_builtin
+from invivo.lang.lower.maps import increment_map, read_map, read_map_into
+from invivo.lang.lower.state import NAMES_MAP
+from invivo.lang.lower.statements import lower_block_value, lower_if
+from invivo.library.access import load_access
+from invivo.library.record import Place
+from invivo.library.spelling import PROBE_NAME_CAPACITY
+
+_ARGUMENT = re.compile(r"arg(\d+)\Z")
+
+
+# -- words -------------------------------------------------------------------------------------
+
+
+def word(body: Body, node: ast.Expr) -> Operand:
+    """Evaluate a scalar expression."""
+    constant = body.folder(node)
+    if isinstance(constant, int):
+        return constant
+    match node:
+        case ast.Name() | ast.Call():
+            return _name_or_call(body, node)
+        case ast.ScratchVariable():
+            return body.get_variable(body.instance.variables[node])
+        case ast.MapAccess():
+            return read_map(body, node)
+        case ast.Unary():
+            return _unary(body, node)
+        case ast.Increment():
+            return increment(body, node, used=True)
+        case ast.Binary():
+            return _binary(body, node)
+        case ast.Ternary():
+            return _choose(body, node)
+        case ast.Member() if is_args(node.object):
+            argument = memory.find_argument(body, node.name)
+            value = load_access(body.emit(node), argument.access, argument.type, None)
+            assert value is not None
+            return value
+        case ast.Member():
+            where, bits = memory.locate_member(body, node)
+            return memory.read_scalar(body, where, body.type(node), bits)
+        case ast.Index() | ast.TupleIndex():
+            return memory.read_scalar(body, memory.locate(body, node), body.type(node))
+        case ast.Cast():
+            return _cast(body, node)
+        case ast.Comptime(_, operand):
+            return body.word(operand)
+        case ast.BlockExpr(_, block):
+            return _block_word(body, block)
+        case ast.IfExpr():
+            return _if_word(body, node)
+        case _:
+            raise AssertionError(f"not a word: {node}")
+
+
+def _name_or_call(body: Body, node: ast.Name | ast.Call) -> Operand:
+    match = _ARGUMENT.match(node.name)
+    if match is not None and node not in body.instance.builtins:
+        value = load_access(body.emit(node), body.context.numbered[int(match[1])], t.UINT64, None)
+    else:
+        value = lower_builtin(body, node, None)
+    assert value is not None
+    return value
+
+
+def _unary(body: Body, node: ast.Unary) -> Operand:
+    if node.op == "*":
+        return memory.read_scalar(body, memory.locate(body, node), body.type(node))
+    operand = body.word(node.operand)
+    match node.op:
+        case "-":
+            return body.b.sub(0, operand)
+        case "~":
+            return body.b.binary(BinaryOp.XOR, operand, -1)
+        case _:
+            return body.b.compare(CompareOp.EQ, operand, 0)
+
+
+def increment(body: Body, node: ast.Increment, *, used: bool) -> Operand:
+    type_ = body.type(node)
+    step = node.delta * (t.size_bytes(type_.pointee) if isinstance(type_, t.Pointer) else 1)
+    if isinstance(node.operand, ast.MapAccess):
+        return increment_map(body, node.operand, step, used=used, prefix=node.prefix)
+    assert isinstance(node.operand, ast.ScratchVariable)
+    variable = body.instance.variables[node.operand]
+    old = body.get_variable(variable)
+    new = body.b.add(old, step)
+    if isinstance(variable.type, t.Int):
+        new = body.b.extend(new, variable.type.bits, variable.type.signed)
+    body.set_variable(variable, new)
+    return new if node.prefix else old
+
+
+def _binary(body: Body, node: ast.Binary) -> Operand:
+    if node.op in ("&&", "||") or node.op in COMPARISONS:
+        if node.op in COMPARISONS and t.is_scalar(body.type(node.left)) and not _is_text(body, node):
+            return _compare_words(body, node)
+        return _condition_word(body, node)
+    left_type, right_type = body.type(node.left), body.type(node.right)
+    left, right = body.word(node.left), body.word(node.right)
+    if isinstance(left_type, t.Pointer):
+        right = memory.scaled(body, right, t.size_bytes(left_type.pointee))
+    elif isinstance(right_type, t.Pointer):
+        left = memory.scaled(body, left, t.size_bytes(right_type.pointee))
+    return arithmetic(body, node.op, left, right, signed=is_signed(body.type(node)))
+
+
+def _is_text(body: Body, node: ast.Binary) -> bool:
+    return any(isinstance(body.type(side), t.String | t.ProbeName) for side in (node.left, node.right))
+
+
+def _compare_words(body: Body, node: ast.Binary) -> Operand:
+    op = comparison(node.op, signed=comparison_signed(body, node))
+    return body.b.compare(op, body.word(node.left), body.word(node.right))
+
+
+def comparison_signed(body: Body, node: ast.Binary) -> bool:
+    """Signed if either side is, unless it is a literal that fits the other side."""
+    sides = [is_signed(body.type(side)) and not _is_natural(body, side) for side in (node.left, node.right)]
+    both_literal = _is_natural(body, node.left) and _is_natural(body, node.right)
+    return any(sides) and not both_literal
+
+
+def _is_natural(body: Body, node: ast.Expr) -> bool:
+    value = body.folder(node)
+    return isinstance(value, int) and value >= 0
+
+
+def _condition_word(body: Body, node: ast.Expr) -> Operand:
+    b = body.b
+    result = b.variable("truth")
+    yes, no, done = b.label("true"), b.label("false"), b.label("truth")
+    body.condition(node, yes, no)
+    b.start(yes)
+    b.set(result, 1)
+    b.jump(done)
+    b.start(no)
+    b.set(result, 0)
+    b.start(done)
+    return b.get(result)
+
+
+def _choose(body: Body, node: ast.Ternary) -> Operand:
+    b = body.b
+    result = b.variable("choice")
+    yes, no, done = b.label("then"), b.label("else"), b.label("chosen")
+    if node.then is None:
+        value = body.word(node.condition)
+        b.set(result, value)
+        b.branch(CompareOp.NE, value, 0, done, no)
+    else:
+        body.condition(node.condition, yes, no)
+        b.start(yes)
+        b.set(result, body.word(node.then))
+        b.jump(done)
+    b.start(no)
+    b.set(result, body.word(node.otherwise))
+    b.start(done)
+    return b.get(result)
+
+
+def _block_word(body: Body, block: ast.Block) -> Operand:
+    result: Operand = 0
+
+    def use(node: ast.Expr) -> None:
+        nonlocal result
+        result = body.word(node)
+
+    lower_block_value(body, block, use)
+    return result
+
+
+def _if_word(body: Body, node: ast.IfExpr) -> Operand:
+    result = body.b.variable("value")
+    body.b.set(result, 0)
+    lower_if(body, node, lambda value: body.b.set(result, body.word(value)))
+    return body.b.get(result)
+
+
+def _cast(body: Body, node: ast.Cast) -> Operand:
+    old, new = body.type(node.operand), body.type(node)
+    if isinstance(old, t.Array):
+        place = body.address(node.operand)
+        cell = body.temporary(8)
+        size = t.size_bytes(old)
+        body.b.copy(cell.pointer, cell.offset, place.pointer, place.offset, size, 1)
+        value: Operand = body.b.load(cell.pointer, cell.offset, size)
+    else:
+        value = body.word(node.operand)
+    match new:
+        case t.Int(bits, signed) | t.Enumeration(_, bits, signed):
+            return body.b.extend(value, bits, signed)
+        case t.Bool():
+            return body.b.compare(CompareOp.NE, value, 0)
+        case _:
+            return value
+
+
+# -- conditions --------------------------------------------------------------------------------
+
+
+def condition(body: Body, node: ast.Expr, then: str, otherwise: str) -> None:
+    """Branch on an expression without making a number of it first."""
+    b = body.b
+    match node:
+        case ast.Unary(_, "!", operand):
+            body.condition(operand, otherwise, then)
+        case ast.Binary(_, "&&", left, right):
+            middle = b.label("and")
+            body.condition(left, middle, otherwise)
+            b.start(middle)
+            body.condition(right, then, otherwise)
+        case ast.Binary(_, "||", left, right):
+            middle = b.label("or")
+            body.condition(left, then, middle)
+            b.start(middle)
+            body.condition(right, then, otherwise)
+        case ast.Binary(_, op) if op in COMPARISONS and body.folder(node) is None:
+            _compare_and_branch(body, node, then, otherwise)
+        case _:
+            b.branch(CompareOp.NE, body.word(node), 0, then, otherwise)
+
+
+def _compare_and_branch(body: Body, node: ast.Binary, then: str, otherwise: str) -> None:
+    left_type = body.type(node.left)
+    if t.is_scalar(left_type) and t.is_scalar(body.type(node.right)) and not _is_text(body, node):
+        op = comparison(node.op, signed=comparison_signed(body, node))
+        left, right = body.word(node.left), body.word(node.right)
+        body.b.branch(op, left, right, then, otherwise)
+        return
+    differs = _compare_text(body, node) if _is_text(body, node) else _compare_values(body, node)
+    body.b.branch(CompareOp.NE if node.op == "!=" else CompareOp.EQ, differs, 0, then, otherwise)
+
+
+def _compare_values(body: Body, node: ast.Binary) -> Operand:
+    type_ = body.type(node.left)
+    return memory.compare_memory(body, body.address(node.left), body.address(node.right), t.size_bytes(type_))
+
+
+def _compare_text(body: Body, node: ast.Binary) -> Operand:
+    return compare_text(body, node.left, node.right, None)
+
+
+def compare_text(body: Body, left: ast.Expr, right: ast.Expr, length: int | None) -> Operand:
+    """1 if two strings differ (in their first ``length`` characters)."""
+    left_text, right_text = body.folder(left), body.folder(right)
+    if isinstance(left_text, str) and isinstance(right_text, str):
+        return int(left_text[:length] != right_text[:length])
+    if isinstance(left_text, str):
+        left, right, left_text, right_text = right, left, right_text, left_text
+    place, capacity = _text_place(body, left)
+    if isinstance(right_text, str):
+        return memory.compare_literal(body, place, capacity, right_text, length)
+    other, other_capacity = _text_place(body, right)
+    limit = min(capacity, other_capacity)
+    return memory.compare_strings(body, place, other, limit if length is None else min(limit, length))
+
+
+def _text_place(body: Body, node: ast.Expr) -> tuple[Place, int]:
+    type_ = body.type(node)
+    if isinstance(type_, t.ProbeName):
+        place = body.temporary(PROBE_NAME_CAPACITY)
+        body.into(node, t.String(PROBE_NAME_CAPACITY), place)
+        return place, PROBE_NAME_CAPACITY
+    return body.address(node), t.size_bytes(type_)
+
+
+# -- values in memory --------------------------------------------------------------------------
+
+
+def address(body: Body, node: ast.Expr) -> Place:
+    """Return where a value in memory is; values that are nowhere yet are made in a temporary."""
+    type_ = body.type(node)
+    match node:
+        case ast.ScratchVariable():
+            return body.variable_place(body.instance.variables[node])
+        case ast.TupleIndex() | ast.Index() | ast.Member() if not _is_argument(node):
+            where = memory.locate(body, node)
+            if isinstance(where, Place):
+                return where
+        case _:
+            pass
+    place = body.temporary(t.size_bytes(type_))
+    body.into(node, type_, place)
+    return place
+
+
+def _is_argument(node: ast.Expr) -> bool:
+    return isinstance(node, ast.Member) and is_args(node.object)
+
+
+def into(body: Body, node: ast.Expr, type_: Type, place: Place) -> None:
+    """Store an expression's value at a place, as a value of ``type_`` (its own or a wider one)."""
+    own = body.type(node)
+    match type_:
+        case t.String(capacity):
+            _string_into(body, node, capacity, place)
+        case t.Tuple(elements) | t.NamedTuple(_, elements):
+            _tuple_into(body, node, elements, place)
+        case _ if t.is_scalar(type_):
+            body.b.store(place.pointer, place.offset, t.size_bytes(type_), body.word(node))
+        case t.Stack(limit=limit) if isinstance(own, t.Stack) and own.limit < limit:
+            body.b.zero(place.pointer, place.offset, t.size_bytes(type_))
+            _memory_into(body, node, own, place)
+        case _:
+            _memory_into(body, node, own, place)
+
+
+def _memory_into(body: Body, node: ast.Expr, type_: Type, place: Place) -> None:
+    if isinstance(type_, t.Buffer) and place.zeroed:
+        body.b.zero(place.pointer, place.offset, t.size_bytes(type_), 4)
+    match node:
+        case ast.Name() | ast.Call():
+            lower_builtin(body, node, place)
+        case ast.MapAccess():
+            read_map_into(body, node, type_, place)
+        case ast.Ternary() | ast.IfExpr() | ast.BlockExpr():
+            _branches_into(body, node, type_, place)
+        case ast.Member() if is_args(node.object):
+            argument = memory.find_argument(body, node.name)
+            load_access(body.emit(node), argument.access, argument.type, place)
+        case ast.Cast(_, _, operand) if t.is_scalar(body.type(operand)):
+            body.b.store(place.pointer, place.offset, t.size_bytes(type_), body.word(operand))
+        case ast.Cast(_, _, operand):
+            source = body.address(operand)
+            memory.read_into(body, source, place, min(t.size_bytes(type_), t.size_bytes(body.type(operand))))
+        case _:
+            memory.read_into(body, memory.locate(body, node), place, t.size_bytes(type_))
+
+
+def _branches_into(body: Body, node: ast.Ternary | ast.IfExpr | ast.BlockExpr, type_: Type, place: Place) -> None:
+    b = body.b
+    match node:
+        case ast.BlockExpr(_, block):
+            lower_block_value(body, block, lambda value: body.into(value, type_, place))
+        case ast.IfExpr():
+            lower_if(body, node, lambda value: body.into(value, type_, place))
+        case ast.Ternary(_, test, then, otherwise):
+            yes, no, done = b.label("then"), b.label("else"), b.label("chosen")
+            body.condition(test, yes, no)
+            b.start(yes)
+            body.into(test if then is None else then, type_, place)
+            b.jump(done)
+            b.start(no)
+            body.into(otherwise, type_, place)
+            b.start(done)
+
+
+def _tuple_into(body: Body, node: ast.Expr, elements: tuple[Type, ...], place: Place) -> None:
+    offsets, size = t.tuple_layout(elements)
+    if isinstance(node, ast.TupleExpr | ast.RecordExpr):
+        _fill_gaps(body, elements, offsets, size, place)
+        for element, type_, offset in zip(node.elements, elements, offsets, strict=True):
+            body.into(element, type_, place.at(offset))
+        return
+    own = body.type(node)
+    assert isinstance(own, t.Tuple | t.NamedTuple)
+    if own.elements == elements:
+        _memory_into(body, node, own, place)
+        return
+    convert_tuple(body, body.address(node), own.elements, elements, place)
+
+
+def convert_tuple(body: Body, source: Place, old: tuple[Type, ...], new: tuple[Type, ...], place: Place) -> None:
+    """Copy a tuple element by element into one of wider elements."""
+    new_offsets, size = t.tuple_layout(new)
+    _fill_gaps(body, new, new_offsets, size, place)
+    for old_type, new_type, a, b in zip(old, new, t.tuple_layout(old)[0], new_offsets, strict=True):
+        convert(body, source.at(a), old_type, place.at(b), new_type)
+
+
+def convert(body: Body, source: Place, old: Type, place: Place, new: Type) -> None:
+    """Copy one value in memory to another place, widening it."""
+    if t.is_scalar(new) and t.is_scalar(old):
+        signed = isinstance(old, t.Int | t.Enumeration) and old.signed
+        value = body.b.load(source.pointer, source.offset, t.size_bytes(old), signed)
+        body.b.store(place.pointer, place.offset, t.size_bytes(new), value)
+        return
+    match old, new:
+        case (t.String(a), t.String(b)):
+            if place.zeroed:
+                body.b.zero(place.pointer, place.offset, b, memory.common_alignment(place.offset))
+            memory.read_string(body, source, place, b, a)
+        case (t.Tuple(a) | t.NamedTuple(_, a), t.Tuple(b) | t.NamedTuple(_, b)):
+            convert_tuple(body, source, a, b, place)
+        case _:
+            memory.read_into(body, source, place, min(t.size_bytes(old), t.size_bytes(new)))
+
+
+def _fill_gaps(body: Body, elements: tuple[Type, ...], offsets: tuple[int, ...], size: int, place: Place) -> None:
+    """Zero the padding between elements: keys are compared byte by byte."""
+    ends = [offset + t.size_bytes(element) for offset, element in zip(offsets, elements, strict=True)]
+    for end, start in zip(ends, (*offsets[1:], size), strict=True):
+        if start > end:
+            body.b.zero(place.pointer, place.offset + end, start - end, 1)
+
+
+def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> None:
+    text = body.folder(node)
+    b = body.b
+    if isinstance(text, int) and isinstance(node, ast.PositionalParameter):
+        text = str(text)
+    if place.zeroed:
+        b.zero(place.pointer, place.offset, capacity, memory.common_alignment(place.offset))
+    if isinstance(text, str):
+        store_text(body, text, capacity, place)
+        return
+    own = body.type(node)
+    if isinstance(own, t.ProbeName):
+        _probe_name_into(body, node, capacity, place)
+        return
+    assert isinstance(own, t.String | t.Array)
+    source_capacity = t.size_bytes(own)
+    match node:
+        case ast.Name() | ast.Call() if source_capacity <= capacity:
+            lower_builtin(body, node, place)
+        case ast.MapAccess() if source_capacity <= capacity:
+            read_map_into(body, node, own, place)
+        case ast.Ternary() | ast.IfExpr() | ast.BlockExpr():
+            _branches_into(body, node, t.String(capacity), place)
+        case ast.Name() | ast.Call() | ast.MapAccess() | ast.ScratchVariable() | ast.Cast():
+            memory.read_string(body, body.address(node), place, capacity, source_capacity)
+        case ast.Member() if is_args(node.object):
+            argument = memory.find_argument(body, node.name)
+            load_access(body.emit(node), argument.access, argument.type, place)
+        case _:
+            memory.read_string(body, memory.locate(body, node), place, capacity, source_capacity)
+
+
+def store_text(body: Body, text: str, capacity: int, place: Place) -> None:
+    """Write a literal and its terminator in words as wide as the alignment allows."""
+    data = text.encode("latin-1")[: capacity - 1] + b"\0"
+    position = 0
+    while position < len(data):
+        size = min(memory.common_alignment(place.offset + position), 8)
+        while position + size > capacity:
+            size //= 2
+        chunk = data[position : position + size].ljust(size, b"\0")
+        body.b.store(place.pointer, place.offset + position, size, int.from_bytes(chunk, "little"))
+        position += size
+
+
+def _probe_name_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> None:
+    """Copy a probe's name from the table of all names."""
+    size = min(capacity, PROBE_NAME_CAPACITY)
+    b = body.b
+    index = b.bounded(body.word(node), body.state.use_names())
+    row = b.offset(b.global_address(NAMES_MAP, 0), b.shift_left(index, PROBE_NAME_CAPACITY.bit_length() - 1))
+    b.copy(place.pointer, place.offset, row, 0, size, memory.common_alignment(place.offset))

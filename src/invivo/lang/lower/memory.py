@@ -1,0 +1,350 @@
+"""Where things are: members, elements, dereferences; reading them in one place."""
+
+from __future__ import annotations
+
+from invivo.ir import helpers
+from invivo.ir import types as t
+from invivo.ir.ops import BinaryOp, CompareOp, Kind, Operand, Value
+from invivo.ir.types import AddressSpace, Type
+from invivo.lang import ast
+from invivo.lang.check.model import Variable
+from invivo.lang.check.values import is_args
+from invivo.lang.lower.body import Body
+from invivo.library import find_builtin
+from invivo.library.access import read_helper, read_string_helper
+from invivo.library.record import Place
+from invivo.record import Record
+from invivo.target import Argument, ContextLoad
+
+
+class Remote(Record, eq=False):
+    """Memory of the kernel or a traced process, read by helpers.
+
+    ``direct`` is the same place as a BTF pointer and an offset, where the verifier knows one.
+    """
+
+    space: AddressSpace
+    address: Operand
+    offset: int
+    direct: Value | None = None
+
+    def at(self, offset: int) -> Remote:
+        return Remote(self.space, self.address, self.offset + offset, self.direct)
+
+
+Located = Place | Remote
+
+
+class Bits(Record):
+    """A bitfield's place within the word it is read from."""
+
+    offset: int
+    size: int
+
+
+# -- finding -----------------------------------------------------------------------------------
+
+
+def locate(body: Body, node: ast.Expr) -> Located:
+    """Return where the value of an expression that lives in memory is."""
+    match node:
+        case ast.Unary(_, "*", operand):
+            return Remote(body.space(operand), body.word(operand), 0)
+        case ast.Member() if not is_args(node.object):
+            return locate_member(body, node)[0]
+        case ast.Index():
+            return _locate_index(body, node)
+        case ast.TupleIndex(_, object_, index):
+            object_type = body.type(object_)
+            assert isinstance(object_type, t.Tuple)
+            return body.address(object_).at(t.tuple_layout(object_type.elements)[0][index])
+        case ast.Cast(_, _, operand) if not t.is_scalar(body.type(operand)):
+            return locate(body, operand)
+        case _:
+            return body.address(node)
+
+
+def locate_member(body: Body, node: ast.Member) -> tuple[Located, Bits | None]:
+    """Return where a member is; a bitfield's bits besides."""
+    owner = body.type(node.object)
+    if isinstance(owner, t.NamedTuple):
+        index = owner.names.index(node.name)
+        return body.address(node.object).at(t.tuple_layout(owner.elements)[0][index]), None
+    struct: Type = owner
+    while isinstance(struct, t.Pointer):
+        struct = struct.pointee
+    assert isinstance(struct, t.Struct)
+    field = body.target.field(struct, node.name)
+    assert field is not None
+    bits = Bits(field.bit_offset, field.bit_size) if field.bit_size else None
+    if isinstance(owner, t.Pointer):
+        base: Located = _pointed(body, node.object, owner)
+    else:
+        base = locate(body, node.object)
+    return base.at(field.offset), bits
+
+
+def _pointed(body: Body, node: ast.Expr, owner: t.Pointer) -> Remote:
+    """What a pointer expression points to, through all its levels."""
+    direct = btf_pointer(body, node)
+    if direct is not None:
+        return Remote(AddressSpace.KERNEL, direct, 0, direct)
+    space = body.space(node)
+    address = body.word(node)
+    inner = owner.pointee
+    while isinstance(inner, t.Pointer):
+        address = read_word(body, Remote(space, address, 0), 8, signed=False)
+        inner = inner.pointee
+    return Remote(space, address, 0)
+
+
+def btf_pointer(body: Body, node: ast.Expr) -> Value | None:
+    """A pointer whose BTF type the verifier knows, so that fields are loaded without a helper."""
+    type_ = body.type(node)
+    if not isinstance(type_, t.Pointer) or not _kernel_struct(type_.pointee):
+        return None
+    match node:
+        case ast.Name(_, "curtask"):
+            return body.b.call(helpers.GET_CURRENT_TASK_BTF, kind=Kind.BTF)
+        case ast.Member() if is_args(node.object):
+            argument = find_argument(body, node.name)
+            if body.context.btf_pointers and isinstance(argument.access, ContextLoad):
+                return body.b.load(body.context_pointer(), argument.access.offset, 8, kind=Kind.BTF)
+            return None
+        case ast.Member(_, object_, name):
+            return _btf_member(body, object_, name)
+        case _:
+            return None
+
+
+def _btf_member(body: Body, object_: ast.Expr, name: str) -> Value | None:
+    owner = body.type(object_)
+    if not isinstance(owner, t.Pointer) or not isinstance(owner.pointee, t.Struct):
+        return None
+    field = body.target.field(owner.pointee, name)
+    if field is None or field.bit_size or field.overlaid or field.tag not in (None, "rcu"):
+        return None
+    base = btf_pointer(body, object_)
+    return None if base is None else body.b.load(base, field.offset, 8, kind=Kind.BTF)
+
+
+def _kernel_struct(type_: Type) -> bool:
+    return isinstance(type_, t.Struct) and type_.type_id != 0 and type_.keyword == "struct"
+
+
+def find_argument(body: Body, name: str) -> Argument:
+    return next(argument for argument in body.context.arguments if argument.name == name)
+
+
+def _locate_index(body: Body, node: ast.Index) -> Located:
+    owner = body.type(node.object)
+    constant = body.folder(node.index)
+    if isinstance(owner, t.Tuple):
+        assert isinstance(constant, int)
+        return body.address(node.object).at(t.tuple_layout(owner.elements)[0][constant])
+    if isinstance(owner, t.Pointer):
+        element = owner.pointee.element if isinstance(owner.pointee, t.Array) else owner.pointee
+        index = constant if isinstance(constant, int) else body.word(node.index)
+        moved = body.b.add(body.word(node.object), scaled(body, index, t.size_bytes(element)))
+        return Remote(body.space(node.object), moved, 0)
+    length, size = _elements(owner)
+    base = locate(body, node.object)
+    if isinstance(constant, int):
+        return base.at(constant * size)
+    index = body.word(node.index)
+    if isinstance(base, Remote):
+        return Remote(base.space, body.b.add(base.address, scaled(body, index, size)), base.offset)
+    bounded = body.b.bounded(index, length)
+    amount = bounded if size == 1 else body.b.binary(BinaryOp.MUL, bounded, size)
+    return Place(body.b.offset(body.b.offset(base.pointer, base.offset), amount), 0)
+
+
+def _elements(owner: Type) -> tuple[int, int]:
+    match owner:
+        case t.Array(element, length):
+            return length, t.size_bytes(element)
+        case t.String(capacity):
+            return capacity, 1
+        case _:
+            raise AssertionError(f"no elements in {owner}")
+
+
+def scaled(body: Body, index: Operand, size: int) -> Operand:
+    if isinstance(index, int):
+        return index * size
+    return index if size == 1 else body.b.binary(BinaryOp.MUL, index, size)
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def read_scalar(body: Body, where: Located, type_: Type, bits: Bits | None = None) -> Operand:
+    """Read one number or pointer."""
+    size = t.size_bytes(type_)
+    signed = isinstance(type_, t.Int | t.Enumeration) and type_.signed
+    if bits is not None:
+        raw = _read(body, where, size, signed=False, pointer=False)
+        return _extract(body, raw, bits, signed)
+    return _read(body, where, size, signed=signed, pointer=isinstance(type_, t.Pointer))
+
+
+def _extract(body: Body, raw: Operand, bits: Bits, signed: bool) -> Operand:
+    b = body.b
+    up = b.shift_left(raw, 64 - bits.offset - bits.size)
+    return b.binary(BinaryOp.ASHR if signed else BinaryOp.LSHR, up, 64 - bits.size)
+
+
+def _read(body: Body, where: Located, size: int, *, signed: bool, pointer: bool) -> Operand:
+    if isinstance(where, Place):
+        return body.b.load(where.pointer, where.offset, size, signed)
+    if where.direct is not None and not pointer:
+        return body.b.load(where.direct, where.offset, size, signed)
+    return read_word(body, where, size, signed=signed)
+
+
+def read_word(body: Body, where: Remote, size: int, *, signed: bool) -> Operand:
+    cell = body.temporary(8)
+    read_into(body, where, cell, size)
+    return body.b.load(cell.pointer, cell.offset, size, signed)
+
+
+def read_into(body: Body, where: Located, place: Place, size: int) -> None:
+    """Copy bytes from anywhere to a place of the program."""
+    b = body.b
+    if isinstance(where, Place):
+        align = common_alignment(where.offset, place.offset, size)
+        if size <= _INLINE_COPY:
+            b.copy(place.pointer, place.offset, where.pointer, where.offset, size, align)
+            return
+        source: Operand = b.offset(where.pointer, where.offset)
+        space = AddressSpace.KERNEL
+    else:
+        source = remote_address(body, where)
+        space = where.space
+    target = b.offset(place.pointer, place.offset)
+    code = b.call(read_helper(space), target, size, source)
+    if isinstance(where, Remote):
+        body.fault_guard(code)
+
+
+_INLINE_COPY = 256
+
+
+def common_alignment(*offsets: int) -> int:
+    merged = 8
+    for offset in offsets:
+        merged |= offset
+    return merged & -merged
+
+
+def remote_address(body: Body, where: Remote) -> Operand:
+    if isinstance(where.address, Value) and where.address.kind is Kind.BTF:
+        return body.b.offset(where.address, where.offset)
+    return body.b.add(where.address, where.offset)
+
+
+def read_string(body: Body, where: Located, place: Place, capacity: int, source_capacity: int) -> None:
+    """Copy a string: everything up to its terminator, at most ``capacity - 1`` characters."""
+    b = body.b
+    target = b.offset(place.pointer, place.offset)
+    size = min(capacity, source_capacity)
+    if isinstance(where, Place):
+        source: Operand = b.offset(where.pointer, where.offset)
+        b.call_void(helpers.PROBE_READ_KERNEL_STR, target, size, source)
+        return
+    code = b.call(read_string_helper(where.space), target, size, remote_address(body, where))
+    body.fault_guard(code)
+
+
+# -- comparing ---------------------------------------------------------------------------------
+
+
+def compare_literal(body: Body, place: Place, capacity: int, text: str, length: int | None) -> Operand:
+    """1 if the string at a place differs from a literal (in its first ``length`` characters)."""
+    data = text.encode("latin-1")
+    wanted = data + b"\0" if length is None or length > len(data) else data[:length]
+    if len(wanted) > capacity:
+        return 1
+    b = body.b
+    result = b.variable("differs")
+    b.set(result, 1)
+    done = b.label("compared")
+    position = 0
+    while position < len(wanted):
+        size = min(common_alignment(place.offset + position), 8)
+        while position + size > len(wanted):
+            size //= 2
+        chunk = int.from_bytes(wanted[position : position + size], "little")
+        same = b.label("same")
+        b.branch(CompareOp.EQ, b.load(place.pointer, place.offset + position, size), chunk, same, done)
+        b.start(same)
+        position += size
+    b.set(result, 0)
+    b.start(done)
+    return b.get(result)
+
+
+def compare_memory(body: Body, left: Place, right: Place, size: int) -> Operand:
+    """1 if ``size`` bytes at two places differ."""
+    b = body.b
+    result = b.variable("differs")
+    b.set(result, 1)
+    done = b.label("compared")
+    align = common_alignment(left.offset, right.offset)
+    position = 0
+    while position < size:
+        step = align
+        while position + step > size:
+            step //= 2
+        same = b.label("same")
+        mine = b.load(left.pointer, left.offset + position, step)
+        theirs = b.load(right.pointer, right.offset + position, step)
+        b.branch(CompareOp.EQ, mine, theirs, same, done)
+        b.start(same)
+        position += step
+    b.set(result, 0)
+    b.start(done)
+    return b.get(result)
+
+
+def compare_strings(body: Body, left: Place, right: Place, limit: int) -> Operand:
+    """1 if two strings differ before ``limit`` characters: a loop over bytes up to the terminator."""
+    b = body.b
+    index, result = b.variable("index"), b.variable("differs")
+    b.set(index, 0)
+    b.set(result, 0)
+    head, byte, same, more, differ, done = (b.label(f"strings_{part}") for part in _LOOP_PARTS)
+    left_base, right_base = b.offset(left.pointer, left.offset), b.offset(right.pointer, right.offset)
+    b.start(head)
+    b.branch(CompareOp.ULT, b.get(index), limit, byte, done)
+    b.start(byte)
+    mine = b.load(b.offset(left_base, b.bounded(b.get(index), limit)), 0, 1)
+    theirs = b.load(b.offset(right_base, b.bounded(b.get(index), limit)), 0, 1)
+    b.branch(CompareOp.EQ, mine, theirs, same, differ)
+    b.start(differ)
+    b.set(result, 1)
+    b.jump(done)
+    b.start(same)
+    b.branch(CompareOp.EQ, mine, 0, done, more)
+    b.start(more)
+    b.set(index, b.add(b.get(index), 1))
+    b.jump(head)
+    b.start(done)
+    return b.get(result)
+
+
+_LOOP_PARTS = ("head", "byte", "same", "more", "differ", "done")
+
+
+def zero_variable(body: Body, variable: Variable) -> None:
+    """Give a declared variable its initial value."""
+    assert variable.type is not None
+    if t.is_scalar(variable.type):
+        body.set_variable(variable, 0)
+    else:
+        place = body.variable_place(variable)
+        body.b.zero(place.pointer, place.offset, -(-t.size_bytes(variable.type) // 8) * 8)
+
+
+def is_builtin(node: ast.Expr) -> bool:
+    return isinstance(node, ast.Name | ast.Call) and find_builtin(node.name) is not None

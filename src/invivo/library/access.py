@@ -1,0 +1,81 @@
+"""Loading what the context offers: arguments, registers, return values (`target.Access`)."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from invivo.ir import helpers
+from invivo.ir import types as t
+from invivo.ir.ops import Kind, Operand
+from invivo.ir.types import Type
+from invivo.library.record import Emit, Place
+from invivo.target import Access, ContextAddress, ContextData, ContextLoad, ContextPointer
+
+
+def load_access(emit: Emit, access: Access, type_: Type, place: Place | None) -> Operand | None:
+    """Load a value of the context; one that lives in memory is copied to ``place``."""
+    match access:
+        case ContextLoad(offset, size, signed):
+            word: Operand = _context_word(emit, offset, size, signed, type_)
+        case ContextPointer(slot, offset, size, signed):
+            word = _through_pointer(emit, slot, offset, size, signed)
+        case ContextData(offset, relative):
+            location = emit.b.load(emit.context_pointer(), offset, 4)
+            start = emit.b.mask(location, 0xFFFF)
+            if relative:
+                start = emit.b.add(start, offset + 4)
+            return emit.b.add(emit.context_word(), start)
+        case ContextAddress(offset):
+            size = t.size_bytes(type_)
+            held = emit.temporary(8) if place is None else place
+            _copy_from_context(emit, offset, size, held)
+            if place is not None:
+                return None
+            word = emit.b.load(held.pointer, held.offset, size)
+        case _:
+            assert_never(access)
+    if isinstance(type_, t.Int | t.Enumeration) and type_.bits < 64:
+        return emit.b.extend(word, type_.bits, type_.signed)
+    return word
+
+
+def _context_word(emit: Emit, offset: int, size: int, signed: bool, type_: Type) -> Operand:
+    context = emit.context_pointer()
+    if not (emit.context.btf_pointers and isinstance(type_, t.Pointer)):
+        return emit.b.load(context, offset, size, signed)
+    # The verifier knows this word to be a typed pointer and refuses arithmetic on it: a helper
+    # reads it as a plain number.
+    cell = emit.temporary(8)
+    target = emit.b.offset(cell.pointer, cell.offset)
+    emit.b.call_void(helpers.PROBE_READ_KERNEL, target, 8, emit.b.offset(context, offset))
+    return emit.b.load(cell.pointer, cell.offset, 8)
+
+
+def _through_pointer(emit: Emit, slot: int, offset: int, size: int, signed: bool) -> Operand:
+    if emit.context.btf_pointers:
+        pointer = emit.b.load(emit.context_pointer(), slot, 8, kind=Kind.BTF)
+        return emit.b.load(pointer, offset, size, signed)
+    pointer = emit.b.load(emit.context_pointer(), slot, 8)
+    return read_word(emit, t.AddressSpace.KERNEL, emit.b.add(pointer, offset), size, signed=signed)
+
+
+def _copy_from_context(emit: Emit, offset: int, size: int, place: Place) -> None:
+    source = emit.b.offset(emit.context_pointer(), offset)
+    target = emit.b.offset(place.pointer, place.offset)
+    emit.fault_guard(emit.b.call(helpers.PROBE_READ_KERNEL, target, size, source))
+
+
+def read_word(emit: Emit, space: t.AddressSpace, address: Operand, size: int, *, signed: bool) -> Operand:
+    """Read a number from traced memory; 0 if it cannot be read, which is counted."""
+    cell = emit.temporary(8)
+    target = emit.b.offset(cell.pointer, cell.offset)
+    emit.fault_guard(emit.b.call(read_helper(space), target, size, address))
+    return emit.b.load(cell.pointer, cell.offset, size, signed)
+
+
+def read_helper(space: t.AddressSpace) -> int:
+    return helpers.PROBE_READ_USER if space is t.AddressSpace.USER else helpers.PROBE_READ_KERNEL
+
+
+def read_string_helper(space: t.AddressSpace) -> int:
+    return helpers.PROBE_READ_USER_STR if space is t.AddressSpace.USER else helpers.PROBE_READ_KERNEL_STR

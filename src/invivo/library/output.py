@@ -1,0 +1,253 @@
+"""Functions that send a record: the session acts on it when it is drained, in the program's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from invivo.diagnostics import Code
+from invivo.ir import types as t
+from invivo.ir.format import Directive, Format, parse_format
+from invivo.ir.layout import (
+    Action,
+    Cat,
+    Complain,
+    Exit,
+    Join,
+    Printf,
+    PrintMap,
+    PrintMapValue,
+    PrintTime,
+    PrintValue,
+    System,
+)
+from invivo.ir.ops import CompareOp
+from invivo.ir.types import Type
+from invivo.library.access import read_helper, read_string_helper
+from invivo.library.record import Builtin, Emit, FieldSource, Lower, Place, Site
+from invivo.library.spelling import spell
+
+_MAX_ARGUMENTS = 128
+_NUMBERS = (t.Int, t.Bool, t.Enumeration, t.Pointer, t.KernelSymbol, t.Username, t.Timestamp, t.CgroupPath)
+
+
+# -- printf and its like -----------------------------------------------------------------------
+
+
+def _check_format(site: Site) -> Type:
+    text = site.literal(0)
+    if not isinstance(text, str):
+        site.error(Code.BAD_FORMAT, f"{site.name}() expects a format string literal as first argument", argument=0)
+        return t.VOID
+    directives = parse_format(text).directives
+    supplied = site.arity - 1
+    types = [site.type(index + 1) for index in range(supplied)]
+    if len(directives) != supplied:
+        size = "not enough" if supplied < len(directives) else "too many"
+        site.error(
+            Code.BAD_FORMAT,
+            f"{site.name}: {size} arguments for format string ({supplied} supplied, {len(directives)} expected)",
+        )
+        return t.VOID
+    for index, (directive, type_) in enumerate(zip(directives, types, strict=True)):
+        if site.known(index + 1):
+            _check_directive(site, directive, type_, index + 1)
+    return t.VOID
+
+
+def _check_directive(site: Site, directive: Directive, type_: Type, argument: int) -> None:
+
+    conversion = directive.conversion
+    if isinstance(type_, t.Void):
+        site.error(Code.BAD_FORMAT, f"unable to print none type for specifier: {conversion}", argument=argument)
+        return
+    if conversion == "s":
+        return
+    if conversion in ("r", "rx", "rh"):
+        fits = isinstance(type_, t.Buffer)
+    elif conversion in ("d", "i", "o", "u", "x", "X", "c", "p", "gr"):
+        fits = isinstance(type_, _NUMBERS)
+    else:
+        site.error(Code.BAD_FORMAT, f"unsupported format specifier: {conversion}", argument=0)
+        return
+    if not fits:
+        site.error(
+            Code.BAD_FORMAT,
+            f"unsupported format specifier for type '{spell(type_)}': {conversion}",
+            "%s prints any value",
+            argument,
+        )
+
+
+def _lower_format(action: Callable[[Emit, Format], Action]) -> Lower:
+    def lower(emit: Emit, place: Place | None) -> None:
+        format_ = parse_format(str(emit.literal(0)))
+        fields: list[tuple[str, Type, FieldSource]] = [
+            (str(index), emit.type(index + 1), emit.source(index + 1)) for index in range(emit.arity - 1)
+        ]
+        emit.send(action(emit, format_), fields)
+
+    return lower
+
+
+def _formatted(name: str, doc: str, action: Callable[[Emit, Format], Action], *, unsafe: bool = False) -> Builtin:
+    return Builtin(name, 1, _MAX_ARGUMENTS, doc, _check_format, _lower_format(action), unsafe=unsafe)
+
+
+# -- print -------------------------------------------------------------------------------------
+
+
+def _check_print(site: Site) -> Type:
+    if site.map(0) is not None and not site.has_keys(0):
+        site.use_map(0)
+        for index in range(1, site.arity):
+            if not isinstance(site.literal(index), int):
+                site.error(Code.BAD_ARGUMENT, "print() expects literals for top and div", argument=index)
+            elif index == 1 and site.map_is_scalar(0):
+                site.warning(Code.BAD_ARGUMENT, "top and div have no effect on a scalar map", argument=index)
+        return t.VOID
+    if site.arity > 1:
+        site.error(Code.BAD_ARGUMENT, "non-map print() only takes 1 argument")
+    if site.map(0) is not None:
+        value = site.map_value(0)
+        site.use_key(0, None)
+        if isinstance(value, t.Histogram | t.LinearHistogram | t.Stats | t.TimeSeries):
+            site.error(
+                Code.AGGREGATION,
+                "this map type cannot print the value of individual keys. You must print the whole map",
+                f"print({site.map(0)})",
+                0,
+            )
+            return t.VOID
+    site_type = site.type(0)
+    if isinstance(site_type, t.Void) and site.known(0):
+        site.error(Code.BAD_ARGUMENT, "print() needs a value", argument=0)
+    return t.VOID
+
+
+def _lower_print(emit: Emit, place: Place | None) -> None:
+    if emit.is_map(0):
+        top = int(emit.literal(1) or 0) if emit.arity > 1 else 0
+        divisor = int(emit.literal(2) or 0) if emit.arity > 2 else 0
+        emit.send(PrintMap(emit.map(0), top, divisor), ())
+    elif emit.has_keys(0):
+        key = emit.key_source(0)
+        emit.send(PrintMapValue(emit.map(0)), (("key", key[0], key[1]), ("value", emit.type(0), emit.source(0))))
+    else:
+        emit.send(PrintValue(), (("value", emit.type(0), emit.source(0)),))
+
+
+# -- the rest ----------------------------------------------------------------------------------
+
+
+def _check_time(site: Site) -> Type:
+    if site.arity and not isinstance(site.literal(0), str):
+        site.error(Code.BAD_ARGUMENT, "time() expects a format string literal", argument=0)
+    return t.VOID
+
+
+def _lower_time(emit: Emit, place: Place | None) -> None:
+    emit.send(PrintTime(str(emit.literal(0)) if emit.arity else "%H:%M:%S\n"), ())
+
+
+def _check_exit(site: Site) -> Type:
+    if site.arity and not isinstance(site.type(0), t.Int):
+        site.error(Code.BAD_ARGUMENT, "exit() expects an integer as exit code", argument=0)
+    return t.VOID
+
+
+def _lower_exit(emit: Emit, place: Place | None) -> None:
+    emit.send(Exit(), (("code", t.INT64, emit.word(0) if emit.arity else 0),))
+    emit.exit_program()
+
+
+_JOIN_ARGUMENTS = 16  # join_argnum of the neighbour
+_JOIN_SIZE = 1024
+
+
+def _check_join(site: Site) -> Type:
+    source = site.type(0)
+    if not isinstance(source, t.Int | t.Pointer):
+        site.error(Code.BAD_ARGUMENT, "join() expects an array of char pointers", argument=0)
+    if site.arity == 2 and not isinstance(site.literal(1), str):
+        site.error(Code.BAD_ARGUMENT, "join() expects a string literal as separator", argument=1)
+    return t.VOID
+
+
+def _lower_join(emit: Emit, place: Place | None) -> None:
+    """Read up to 16 pointers and the strings they point to."""
+    separator = str(emit.literal(1)) if emit.arity == 2 else " "
+    capacity = min(_JOIN_SIZE, emit.config.max_strlen)
+    base = emit.word(0)
+    space = emit.space(0)
+
+    def element(index: int) -> Callable[[Place], None]:
+        def write(place: Place) -> None:
+            b = emit.b
+            cell = emit.temporary(8)
+            pointer = b.offset(cell.pointer, cell.offset)
+            b.call_void(read_helper(space), pointer, 8, b.add(base, 8 * index))
+            address = b.load(cell.pointer, cell.offset, 8)
+            target = b.offset(place.pointer, place.offset)
+            read, absent, done = b.label("join_read"), b.label("join_absent"), b.label("join_done")
+            b.branch(CompareOp.NE, address, 0, read, absent)
+            b.start(absent)
+            b.store(place.pointer, place.offset, 1, 0)
+            b.jump(done)
+            b.start(read)
+            b.call_void(read_string_helper(space), target, capacity, address)
+            b.start(done)
+
+        return write
+
+    fields: list[tuple[str, Type, FieldSource]] = [
+        (str(index), t.String(capacity), element(index)) for index in range(_JOIN_ARGUMENTS)
+    ]
+    emit.send(Join(separator), [("count", t.UINT64, _JOIN_ARGUMENTS), *fields])
+
+
+def _check_strftime(site: Site) -> Type:
+    format_ = site.literal(0)
+    if not isinstance(format_, str):
+        site.error(Code.BAD_ARGUMENT, "strftime() expects a format string literal as first argument", argument=0)
+        return t.Timestamp("", t.Clock.BOOT)
+    if not isinstance(site.type(1), t.Int):
+        site.error(Code.BAD_ARGUMENT, "strftime() expects nanoseconds as second argument", argument=1)
+    clock = site.clock(1)
+    if clock is t.Clock.MONOTONIC:
+        site.error(
+            Code.BAD_ARGUMENT, "strftime() can not take a monotonic timestamp", "use nsecs or nsecs(boot)", argument=1
+        )
+    return t.Timestamp(format_, clock)
+
+
+OUTPUT: tuple[Builtin, ...] = (
+    _formatted("printf", "printf(format, ...): write formatted text", lambda emit, f: Printf(f)),
+    _formatted(
+        "errorf",
+        "errorf(format, ...): an error on stderr, with the place in the script",
+        lambda emit, f: Complain(f, emit.span, "ERROR"),
+    ),
+    _formatted(
+        "warnf",
+        "warnf(format, ...): a warning on stderr, with the place in the script",
+        lambda emit, f: Complain(f, emit.span, "WARNING"),
+    ),
+    _formatted("cat", "cat(format, ...): write the content of a file", lambda emit, f: Cat(f)),
+    _formatted(
+        "system", "system(format, ...): run a shell command (needs --unsafe)", lambda emit, f: System(f), unsafe=True
+    ),
+    Builtin(
+        "print", 1, 3, "print(value), print(@m [, top [, div]]): write a value or a map", _check_print, _lower_print
+    ),
+    Builtin("time", 0, 1, "time([format]): write the wall time, by default %H:%M:%S", _check_time, _lower_time),
+    Builtin("exit", 0, 1, "exit([code]): end the trace", _check_exit, _lower_exit, in_loops=False),
+    Builtin("join", 1, 2, "join(argv [, separator]): write an array of strings", _check_join, _lower_join),
+    Builtin(
+        "strftime",
+        2,
+        2,
+        "strftime(format, nsecs): a timestamp as wall time",
+        _check_strftime,
+        lambda emit, place: emit.word(1),
+    ),
+)

@@ -1,0 +1,141 @@
+"""Types spelled as scripts write them, and the rules by which two types become one."""
+
+from __future__ import annotations
+
+from invivo.ir import types as t
+from invivo.ir.types import Type
+
+
+def spell(type_: Type) -> str:
+    """Return the name of a type for messages: ``uint64``, ``string[16]``, ``struct file *``."""
+    match type_:
+        case t.Int(bits, signed):
+            return f"{'' if signed else 'u'}int{bits}"
+        case t.Enumeration(name):
+            return f"enum {name}"
+        case t.Pointer(pointee):
+            return f"{spell(pointee)} *"
+        case t.String(capacity):
+            return f"string[{capacity}]"
+        case t.Buffer(capacity):
+            return f"buffer[{capacity}]"
+        case t.Array(element, length):
+            return f"{spell(element)}[{length}]"
+        case t.Struct(keyword, name):
+            return f"{keyword} {name}" if name else keyword
+        case t.Tuple(elements):
+            return f"({','.join(spell(element) for element in elements)})"
+        case t.NamedTuple(names, elements):
+            return f"({','.join(f'{n}={spell(e)}' for n, e in zip(names, elements, strict=True))})"
+        case t.Stack(kernel):
+            return "kstack_t" if kernel else "ustack_t"
+        case _:
+            return _SIMPLE.get(type(type_), type(type_).__name__.lower())
+
+
+_SIMPLE: dict[type, str] = {
+    t.Void: "void",
+    t.Bool: "bool",
+    t.KernelSymbol: "ksym_t",
+    t.UserSymbol: "usym_t",
+    t.ProbeName: "string",
+    t.Inet: "inet",
+    t.MacAddress: "macaddr_t",
+    t.Username: "username_t",
+    t.CgroupPath: "cgroup_path_t",
+    t.Timestamp: "timestamp",
+    t.Count: "count_t",
+    t.Sum: "sum_t",
+    t.Average: "avg_t",
+    t.Minimum: "min_t",
+    t.Maximum: "max_t",
+    t.Stats: "stats_t",
+    t.Histogram: "hist_t",
+    t.LinearHistogram: "lhist_t",
+    t.TimeSeries: "tseries_t",
+}
+
+PROBE_NAME_CAPACITY = 128
+
+
+def promote(old: Type, new: Type) -> Type | None:
+    """Return the type that holds values of both, or None if there is none.
+
+    Integers take the larger width, and are signed if either is; strings the larger capacity;
+    tuples go element by element.
+    """
+    if old == new:
+        return old
+    match old, new:
+        case (t.Int(a, a_signed), t.Int(b, b_signed)):
+            return t.Int(max(a, b), a_signed or b_signed)
+        case (t.Int() as number, t.Bool() | t.Enumeration()) | (t.Bool() | t.Enumeration(), t.Int() as number):
+            return number
+        case (t.Enumeration(), t.Enumeration()):
+            return t.INT64
+        case (t.String(a), t.String(b)):
+            return t.String(max(a, b))
+        case (t.String(a), t.ProbeName()) | (t.ProbeName(), t.String(a)):
+            return t.String(max(a, PROBE_NAME_CAPACITY))
+        case (t.Buffer(a), t.Buffer(b)):
+            return t.Buffer(max(a, b))
+        case (t.Pointer(a), t.Pointer(b, space)):
+            return _promote_pointers(a, b, space, old)
+        case (t.Stack(kernel, mode, a), t.Stack(other_kernel, other_mode, b)):
+            return t.Stack(kernel, mode, max(a, b)) if (kernel, mode) == (other_kernel, other_mode) else None
+        case (t.Tuple(a), t.Tuple(b)):
+            elements = _promote_all(a, b)
+            return None if elements is None else t.Tuple(elements)
+        case (t.NamedTuple(names, a), t.NamedTuple(other_names, b)):
+            elements = _promote_all(a, b) if names == other_names else None
+            return None if elements is None else t.NamedTuple(names, elements)
+        case (t.Average(a), t.Average(b)):
+            return t.Average(a or b)
+        case (t.Sum(a), t.Sum(b)):
+            return t.Sum(a or b)
+        case (t.Stats(a), t.Stats(b)):
+            return t.Stats(a or b)
+        case (t.Minimum(a), t.Minimum(b)):
+            return t.Minimum(a or b)
+        case (t.Maximum(a), t.Maximum(b)):
+            return t.Maximum(a or b)
+        case _:
+            return None
+
+
+def _promote_pointers(a: Type, b: Type, space: t.AddressSpace, old: Type) -> Type | None:
+    if a == b or isinstance(b, t.Void):
+        return old
+    if isinstance(a, t.Void):
+        return t.Pointer(b, space)
+    return None
+
+
+def _promote_all(a: tuple[Type, ...], b: tuple[Type, ...]) -> tuple[Type, ...] | None:
+    if len(a) != len(b):
+        return None
+    promoted = [promote(x, y) for x, y in zip(a, b, strict=True)]
+    return None if any(p is None for p in promoted) else tuple(p for p in promoted if p is not None)
+
+
+def widen(type_: Type) -> Type:
+    """Return the type in which a variable or map stores values: integers have 64 bits.
+
+    So ``@x[(uint8)1]`` and ``@x[1]`` are one key, and ``$i++`` does not wrap at 127.
+    """
+    match type_:
+        case t.Int(_, signed):
+            return t.Int(64, signed)
+        case t.Tuple(elements):
+            return t.Tuple(tuple(widen(element) for element in elements))
+        case t.NamedTuple(names, elements):
+            return t.NamedTuple(names, tuple(widen(element) for element in elements))
+        case _:
+            return type_
+
+
+def literal_type(value: int) -> t.Int:
+    """The smallest signed type that holds a literal; above 2**63-1 it is unsigned."""
+    if value > (1 << 63) - 1:
+        return t.UINT64
+    return next(t.Int(bits, True) for bits in (8, 16, 32, 64) if -(1 << (bits - 1)) <= value < 1 << (bits - 1))

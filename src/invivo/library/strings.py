@@ -1,0 +1,246 @@
+"""Strings, buffers and bytes of the traced memory."""
+
+from __future__ import annotations
+
+from invivo.diagnostics import Code
+from invivo.ir import types as t
+from invivo.ir.ops import CompareOp, Operand
+from invivo.ir.types import Type
+from invivo.library.access import read_helper, read_string_helper
+from invivo.library.record import Builtin, Emit, Place, Site
+from invivo.library.spelling import PROBE_NAME_CAPACITY
+
+
+def _is_address(type_: Type) -> bool:
+    return isinstance(type_, t.Int | t.Pointer)
+
+
+# -- str ---------------------------------------------------------------------------------------
+
+
+def _check_str(site: Site) -> Type:
+    source = site.type(0)
+    literal = site.literal(0)
+    limit = site.config.max_strlen
+    if site.arity == 2:
+        limit = _check_length(site, limit)
+    if isinstance(source, t.String | t.ProbeName):
+        return t.String(min(source.capacity, limit)) if isinstance(source, t.String) else t.String(limit)
+    if isinstance(literal, int) and _is_address(source):
+        return t.String(len(str(literal)) + 1) if site.is_parameter(0) else t.String(limit)
+    if not _is_address(source):
+        if isinstance(source, t.Array) and t.size_bytes(source.element) == 1:
+            return t.String(min(source.length + 1, limit))
+        site.error(Code.BAD_ARGUMENT, "str() expects a string, integer or pointer argument", argument=0)
+    return t.String(limit)
+
+
+def _check_length(site: Site, limit: int) -> int:
+    """The capacity that a length argument asks for: one more than the characters wanted."""
+    length = site.literal(1)
+    if not isinstance(site.type(1), t.Int):
+        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects an integer as length", argument=1)
+    if isinstance(length, int):
+        if length < 0:
+            site.error(Code.BAD_ARGUMENT, f"{site.name} cannot use negative length ({length})", argument=1)
+            return limit
+        if length >= limit:
+            site.warning(
+                Code.LIMIT,
+                f"length param ({length}) is too long and will be shortened to {limit} bytes (see BPFTRACE_MAX_STRLEN)",
+                argument=1,
+            )
+        return min(limit, length + 1)
+    return limit
+
+
+def _lower_str(emit: Emit, place: Place | None) -> None:
+    assert place is not None and isinstance(emit.result, t.String)
+    source = emit.type(0)
+    if isinstance(source, t.String):
+        emit.into_string(0, place, emit.result.capacity)
+        return
+    if isinstance(source, t.Array):
+        held = emit.address(0)
+        size = min(source.length, emit.result.capacity - 1)
+        emit.b.copy(place.pointer, place.offset, held.pointer, held.offset, size, 1)
+        emit.b.store(place.pointer, place.offset + size, 1, 0)
+        return
+    capacity: Operand = emit.result.capacity
+    if emit.arity == 2 and emit.literal(1) is None:
+        # One byte more for the terminator; at most the whole capacity.
+        capacity = emit.clamp(emit.b.add(emit.word(1), 1), 1, emit.result.capacity)
+    target = emit.b.offset(place.pointer, place.offset)
+    emit.fault_guard(emit.b.call(read_string_helper(emit.space(0)), target, capacity, emit.word(0)))
+
+
+# -- buf ---------------------------------------------------------------------------------------
+
+
+def _check_buf(site: Site) -> Type:
+    source = site.type(0)
+    limit = site.config.max_strlen - 4
+    if site.arity == 2:
+        length = site.literal(1)
+        if isinstance(length, int):
+            return t.Buffer(max(0, min(limit, length)))
+        return t.Buffer(limit)
+    if isinstance(source, t.Array | t.String):
+        return t.Buffer(t.size_bytes(source))
+    site.error(Code.BAD_ARGUMENT, "buf() expects a length argument for anything but an array", argument=0)
+    return t.Buffer(limit)
+
+
+def _lower_buf(emit: Emit, place: Place | None) -> None:
+    assert place is not None and isinstance(emit.result, t.Buffer)
+    capacity = emit.result.capacity
+    length: Operand = capacity
+    if emit.arity == 2 and emit.literal(1) is None:
+        length = emit.clamp(emit.word(1), 0, capacity)
+    source = emit.type(0)
+    emit.b.store(place.pointer, place.offset, 4, length)
+    if isinstance(source, t.Array | t.String):
+        held = emit.address(0)
+        size = min(capacity, t.size_bytes(source))
+        emit.b.copy(place.pointer, place.offset + 4, held.pointer, held.offset, size, 1)
+        return
+    target = emit.b.offset(place.pointer, place.offset + 4)
+    emit.fault_guard(emit.b.call(read_helper(emit.space(0)), target, length, emit.word(0)))
+
+
+# -- comparison and length ---------------------------------------------------------------------
+
+
+def _check_text(site: Site, index: int) -> None:
+    if not isinstance(site.type(index), t.String | t.Array | t.ProbeName):
+        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects a string", "str() makes one of a pointer", index)
+
+
+def _check_strncmp(site: Site) -> Type:
+    _check_text(site, 0)
+    _check_text(site, 1)
+    length = site.literal(2)
+    if not isinstance(length, int):
+        site.error(Code.BAD_ARGUMENT, "strncmp() expects a literal length", argument=2)
+    elif length < 0:
+        site.error(Code.BAD_ARGUMENT, f"strncmp() cannot use negative length ({length})", argument=2)
+    return t.UINT64
+
+
+def _lower_strncmp(emit: Emit, place: Place | None) -> Operand:
+    length = emit.literal(2)
+    assert isinstance(length, int)
+    return emit.compare_strings(0, 1, length)
+
+
+def _check_strlen(site: Site) -> Type:
+    _check_text(site, 0)
+    return t.UINT64
+
+
+def _lower_strlen(emit: Emit, place: Place | None) -> Operand:
+    source = emit.type(0)
+    b = emit.b
+    if isinstance(source, t.ProbeName):
+        limit = PROBE_NAME_CAPACITY
+        held = emit.temporary(limit)
+        emit.into_string(0, held, limit)
+    else:
+        limit = t.size_bytes(source)
+        held = emit.address(0)
+    index = b.variable("index")
+    b.set(index, 0)
+    head, body, more, done = (b.label(f"strlen_{part}") for part in ("head", "body", "more", "done"))
+    b.start(head)
+    position = b.get(index)
+    b.branch(CompareOp.ULT, position, limit, body, done)
+    b.start(body)
+    pointer = b.offset(b.offset(held.pointer, held.offset), b.bounded(b.get(index), limit))
+    b.branch(CompareOp.NE, b.load(pointer, 0, 1), 0, more, done)
+    b.start(more)
+    b.set(index, b.add(b.get(index), 1))
+    b.jump(head)
+    b.start(done)
+    return b.get(index)
+
+
+# -- bytes -------------------------------------------------------------------------------------
+
+
+def _check_mac(site: Site) -> Type:
+    source = site.type(0)
+    if not _is_address(source) and not (isinstance(source, t.Array) and t.size_bytes(source) == 6):
+        site.error(Code.BAD_ARGUMENT, "macaddr() expects a pointer to or an array of 6 bytes", argument=0)
+    return t.MacAddress()
+
+
+def _lower_mac(emit: Emit, place: Place | None) -> None:
+    assert place is not None
+    if isinstance(emit.type(0), t.Array):
+        held = emit.address(0)
+        emit.b.copy(place.pointer, place.offset, held.pointer, held.offset, 6, 1)
+        return
+    target = emit.b.offset(place.pointer, place.offset)
+    emit.fault_guard(emit.b.call(read_helper(emit.space(0)), target, 6, emit.word(0)))
+
+
+_AF_INET, _AF_INET6 = 2, 10  # include/linux/socket.h
+
+
+def _check_ntop(site: Site) -> Type:
+    source = site.type(site.arity - 1)
+    size = t.size_bytes(source) if isinstance(source, t.Array) else 0
+    if not isinstance(source, t.Int) and size not in (4, 16):
+        site.error(Code.BAD_ARGUMENT, "ntop() expects an integer or an array of 4 or 16 bytes", argument=site.arity - 1)
+    return t.Inet()
+
+
+def _lower_ntop(emit: Emit, place: Place | None) -> None:
+    assert place is not None
+    b = emit.b
+    address = emit.arity - 1
+    source = emit.type(address)
+    size = t.size_bytes(source) if isinstance(source, t.Array) else 4
+    b.zero(place.pointer, place.offset, 20, 4)
+    if isinstance(source, t.Array):
+        held = emit.address(address)
+        b.copy(place.pointer, place.offset + 4, held.pointer, held.offset, size, 1)
+    else:
+        b.store(place.pointer, place.offset + 4, 4, emit.word(address))
+    family: Operand = 6 if size == 16 else 4
+    if emit.arity == 2:
+        is_six = b.compare(CompareOp.EQ, emit.word(0), _AF_INET6)
+        family = b.add(b.shift_left(is_six, 1), 4)
+    b.store(place.pointer, place.offset, 4, family)
+
+
+def _check_bswap(site: Site) -> Type:
+    source = site.type(0)
+    if not isinstance(source, t.Int):
+        site.error(Code.BAD_ARGUMENT, "bswap() expects an integer", argument=0)
+        return t.UINT64
+    return t.Int(source.bits, False)
+
+
+def _lower_bswap(emit: Emit, place: Place | None) -> Operand:
+    source = emit.type(0)
+    assert isinstance(source, t.Int)
+    return emit.word(0) if source.bits == 8 else emit.b.byte_swap(emit.word(0), source.bits)
+
+
+STRINGS: tuple[Builtin, ...] = (
+    Builtin(
+        "str",
+        1,
+        2,
+        "str(p [, n]): the zero-terminated string at an address, n characters at most",
+        _check_str,
+        _lower_str,
+    ),
+    Builtin("buf", 1, 2, "buf(p [, n]): n bytes at an address, shown with escapes", _check_buf, _lower_buf),
+    Builtin("strncmp", 3, 3, "strncmp(a, b, n): 0 if the first n characters are equal", _check_strncmp, _lower_strncmp),
+    Builtin("strlen", 1, 1, "strlen(s): the number of characters before the terminator", _check_strlen, _lower_strlen),
+    Builtin("macaddr", 1, 1, "macaddr(p): a hardware address", _check_mac, _lower_mac),
+    Builtin("ntop", 1, 2, "ntop([family,] a): an IPv4 or IPv6 address", _check_ntop, _lower_ntop),
+    Builtin("bswap", 1, 1, "bswap(n): the bytes of an integer in reverse order", _check_bswap, _lower_bswap),
+)

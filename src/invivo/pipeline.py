@@ -1,0 +1,60 @@
+"""THE MAP: from a script's text to an image. One line for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from invivo.bpf import generate
+from invivo.diagnostics import Diagnostic, Diagnostics, SourceFile
+from invivo.image import Image
+from invivo.ir.program import Program
+from invivo.lang import ast
+from invivo.lang.check import check
+from invivo.lang.config import read_config
+from invivo.lang.lower import lower
+from invivo.lang.parse import parse
+from invivo.passes import run as run_passes
+from invivo.record import Record
+from invivo.target import Target
+
+_NO_ENVIRONMENT: Mapping[str, str] = {}
+
+
+class CompileOptions(Record):
+    """``parameters`` are the script's $1, $2 ...; ``environment`` may override its config.
+
+    ``bpftrace``: the neighbour's meaning where it differs from ours (docs/language/differences.md).
+    """
+
+    parameters: tuple[str, ...] = ()
+    unsafe: bool = False
+    bpftrace: bool = False
+    environment: Mapping[str, str] = _NO_ENVIRONMENT
+
+
+class Compilation(Record):
+    """Every stage of one compilation, so that any can be looked at."""
+
+    script: ast.Script
+    program: Program
+    image: Image
+    warnings: tuple[Diagnostic, ...]
+
+
+def compile_source(source: SourceFile, target: Target, options: CompileOptions | None = None) -> Compilation:
+    """Compile a script for a machine. Raises `CompileError` with all mistakes of the first bad stage."""
+    options = options or CompileOptions()
+    diagnostics = Diagnostics()
+    script = parse(source, options.parameters)
+    config, settings = read_config(script.config, options.environment, diagnostics)
+    checked = check(
+        script,
+        target,
+        config,
+        diagnostics,
+        parameters=options.parameters,
+        unsafe=options.unsafe,
+        bpftrace=options.bpftrace,
+    )
+    program = run_passes(lower(checked, settings))
+    return Compilation(script, program, generate(program), diagnostics.warnings)
