@@ -1,0 +1,193 @@
+"""``-f json``: one JSON object a line, in bpftrace's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from invivo.events import (
+    Address,
+    Attached,
+    Bucket,
+    Complaint,
+    Ended,
+    EnumValue,
+    Event,
+    HistogramValue,
+    Loss,
+    MapSnapshot,
+    MapValue,
+    Output,
+    Printed,
+    Row,
+    SeriesValue,
+    Stack,
+    StatsValue,
+    Symbol,
+    Text,
+    Value,
+)
+from invivo.output.json_text import exact_number, quote
+from invivo.output.losses import describe_loss
+from invivo.output.sink import Buffering, Dialect, Stream, Writer
+from invivo.output.text import complaint_text
+from invivo.values import ValueText
+
+
+class JsonSink:
+    """Messages ``{"type": ..., "data": ...}`` on ``stream``; ``errors`` only for losses at the end."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        errors: Stream,
+        dialect: Dialect = Dialect.INVIVO,
+        *,
+        buffering: Buffering = Buffering.LINE,
+        quiet: bool = False,
+        trailer: str = "..",
+        errors_escape: Callable[[str], str] | None = None,
+    ) -> None:
+        self._out = Writer(stream, buffering)
+        self._errors = Writer(errors, Buffering.NONE)
+        self._dialect = dialect
+        self._quiet = quiet
+        self._errors_escape = errors_escape or str
+        self._values = JsonValues(trailer)
+        self._writers: dict[type, Callable[..., None]] = {
+            Printed: lambda event: self._message("printf", quote(event.text)),
+            Row: lambda event: self._message("value", self._values.text(event.value)),
+            MapSnapshot: self._map,
+            MapValue: self._map_value,
+            Output: self._output,
+            Attached: self._attached,
+            Complaint: self._complaint,
+            Loss: self._loss,
+            Ended: self._ended,
+        }
+
+    def open(self) -> None:
+        """Nothing comes before the first event."""
+
+    def event(self, event: Event) -> None:
+        self._writers[type(event)](event)
+
+    def flush(self) -> None:
+        self._out.flush()
+
+    def close(self) -> None:
+        self._out.push()
+
+    def _message(self, kind: str, data: str) -> None:
+        self._out.write(f'{{"type": "{kind}", "data": {data}}}\n')
+
+    def _output(self, event: Output) -> None:
+        self._message("syscall" if event.kind == "system" else event.kind, quote(event.text))
+
+    def _attached(self, event: Attached) -> None:
+        if not self._quiet:
+            count = event.probes
+            self._out.write(f'{{"type": "attached_probes", "count": {count}, "data": {{"probes": {count}}}}}\n')
+
+    def _map(self, event: MapSnapshot) -> None:
+        if not event.entries:
+            return
+        write = self._values.text
+        if event.scalar:
+            data = write(event.entries[0][1])
+        else:
+            members = [f"{quote(self._values.key(key or ()))}: {write(value)}" for key, value in event.entries]
+            data = f"{{{', '.join(members)}}}"
+        self._message(event.kind, f"{{{quote(event.name)}: {data}}}")
+
+    def _map_value(self, event: MapValue) -> None:
+        data = self._values.text(event.value)
+        if event.key is not None:
+            data = f"{{{quote(self._values.key(event.key))}: {data}}}"
+        kind = "stats" if isinstance(event.value, StatsValue) else "map"
+        self._message(kind, f"{{{quote(event.name)}: {data}}}")
+
+    def _complaint(self, event: Complaint) -> None:
+        if not event.filename:
+            # Not from a place in the program: as bpftrace does, for people.
+            self._out.flush()
+            self._errors.write(complaint_text(event, self._errors_escape))
+            return
+        place = f'"filename": {quote(event.filename)}, "line": {event.line}, "col": {event.column}'
+        if event.helper:
+            start = f'"type": "helper_error", "msg": {quote(event.message)}'
+            start += f', "helper": {quote(event.helper)}, "retcode": {event.code}'
+        else:
+            kind = "errorf" if event.severity == "ERROR" else "warnf"
+            start = f'"type": "{kind}", "msg": {quote(event.message)}'
+        self._out.write(f"{{{start}, {place}}}\n")
+
+    def _loss(self, event: Loss) -> None:
+        count = event.count
+        more = ""
+        if self._dialect is Dialect.INVIVO:
+            more = f', "kind": {quote(event.kind)}, "subject": {quote(event.subject)}, "total": {event.total}'
+        elif event.kind != "ring-full":
+            return
+        self._out.write(f'{{"type": "lost_events", "count": {count}, "data": {{"events": {count}}}{more}}}\n')
+
+    def _ended(self, event: Ended) -> None:
+        self._out.push()
+        if self._dialect is Dialect.INVIVO:
+            for kind, subject, count in event.losses:
+                told = describe_loss(kind, subject, count, self._errors_escape)
+                self._errors.write(f"warning: in all {told}\n")
+
+
+class JsonValues:
+    """Values as bpftrace writes them in JSON."""
+
+    def __init__(self, trailer: str = "..") -> None:
+        plain = ValueText(trailer)
+        self._plain = plain
+        self._writers: dict[type, Callable[..., str]] = {
+            int: exact_number,
+            bool: lambda value: "true" if value else "false",
+            type(None): lambda _: "null",
+            str: quote,
+            Text: lambda value: quote(value + trailer),
+            Address: exact_number,
+            EnumValue: exact_number,
+            bytes: lambda value: f"[{','.join(map(str, value))}]",
+            tuple: self._array,
+            list: self._array,
+            dict: lambda value: f"{{{', '.join(f'{quote(k)}: {self.text(v)}' for k, v in value.items())}}}",
+            Stack: lambda value: quote(plain.text(value)),
+            Symbol: lambda value: quote(plain.text(value)),
+            StatsValue: lambda value: (
+                f'{{"count": {exact_number(value.count)}, "average": {exact_number(value.average)}, '
+                f'"total": {exact_number(value.total)}}}'
+            ),
+            HistogramValue: lambda value: f"[{','.join(map(_bucket, value.buckets))}]",
+            SeriesValue: lambda value: f"[{','.join(_point(*point) for point in value.points)}]",
+        }
+
+    def text(self, value: Value) -> str:
+        return self._writers[type(value)](value)
+
+    def key(self, key: tuple[Value, ...]) -> str:
+        """A key as text: a string as it is, everything else without spaces and outer parentheses."""
+        if len(key) == 1 and isinstance(key[0], str):
+            return self._plain.text(key[0])
+        return self._plain.key(key).replace(" ", "")
+
+    def _array(self, values: tuple[Value, ...] | list[Value]) -> str:
+        return f"[{','.join(map(self.text, values))}]"
+
+
+def _bucket(bucket: Bucket) -> str:
+    low = "" if bucket.low is None else f'"min": {bucket.low}, '
+    high = "" if bucket.high is None else f'"max": {bucket.high}, '
+    return f'{{{low}{high}"count": {bucket.count}}}'
+
+
+def _point(start_ns: int, value: int | None) -> str:
+    import time  # only time series need it
+
+    clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(start_ns // 10**9))
+    shown = "null" if value is None else exact_number(value)
+    return f'{{"interval_start":"{clock}.{start_ns % 10**9:09}","value":{shown}}}'

@@ -1,0 +1,87 @@
+"""The table of outputs: one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from invivo.output.json_lines import JsonSink
+from invivo.output.ndjson import EventSink, Header
+from invivo.output.sink import Buffering, Dialect, Sink, Stream
+from invivo.output.terminal import display
+from invivo.output.text import TextSink
+from invivo.record import Record
+
+
+class SinkOptions(Record):
+    """How an output writes. ``terminal``: whether the stream is one; ``errors_terminal``: the same for stderr.
+
+    ``trailer`` follows a string that was cut; ``header`` is what the typed stream begins with.
+    """
+
+    buffering: Buffering = Buffering.LINE
+    quiet: bool = False
+    trailer: str = ".."
+    terminal: bool = False
+    errors_terminal: bool = False
+    header: Header = Header("", "", (), ())
+
+
+class Output(Record):
+    """A row of the table."""
+
+    name: str
+    doc: str
+    dialects: frozenset[Dialect]
+    create: Callable[[Stream, Stream, Dialect, SinkOptions], Sink]
+
+
+def _text(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
+    return TextSink(
+        stream,
+        errors,
+        dialect,
+        buffering=options.buffering,
+        quiet=options.quiet,
+        trailer=options.trailer,
+        escape=display if options.terminal else None,
+        errors_escape=display if options.errors_terminal else None,
+    )
+
+
+def _json(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
+    return JsonSink(
+        stream,
+        errors,
+        dialect,
+        buffering=options.buffering,
+        quiet=options.quiet,
+        trailer=options.trailer,
+        errors_escape=display if options.errors_terminal else None,
+    )
+
+
+def _ndjson(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
+    return EventSink(stream, options.header, buffering=options.buffering)
+
+
+SINKS: Final = (
+    Output("text", "text for people and pipes", frozenset(Dialect), _text),
+    Output("json", "JSON, one message a line, in bpftrace's shapes", frozenset(Dialect), _json),
+    Output("ndjson", "typed events, one JSON object a line (docs/events.md)", frozenset({Dialect.INVIVO}), _ndjson),
+)
+
+
+def output_names(dialect: Dialect) -> list[str]:
+    """Return the names that ``-f`` accepts."""
+    return [row.name for row in SINKS if dialect in row.dialects]
+
+
+def open_sink(
+    name: str, stream: Stream, errors: Stream, dialect: Dialect = Dialect.INVIVO, options: SinkOptions | None = None
+) -> Sink:
+    """Return an opened sink. Raises KeyError for a name that `output_names` does not have."""
+    table = {row.name: row for row in SINKS if dialect in row.dialects}
+    sink = table[name].create(stream, errors, dialect, options or SinkOptions())
+    sink.open()
+    return sink

@@ -1,0 +1,158 @@
+"""Text for people and pipes, in bpftrace's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from invivo.events import (
+    Attached,
+    Complaint,
+    Ended,
+    Event,
+    HistogramValue,
+    Loss,
+    MapSnapshot,
+    MapValue,
+    Output,
+    Printed,
+    Row,
+    SeriesValue,
+    Value,
+)
+from invivo.ir.layout import LossKind
+from invivo.output.losses import describe_loss
+from invivo.output.sink import Buffering, Dialect, Stream, Writer
+from invivo.values import ValueText
+
+
+class TextSink:
+    """Results on ``stream``; what is said about the session on ``errors``.
+
+    ``escape``: applied to the traced system's text where ``stream`` is a terminal.
+    ``errors_escape``: the same for ``errors``.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        errors: Stream,
+        dialect: Dialect = Dialect.INVIVO,
+        *,
+        buffering: Buffering = Buffering.LINE,
+        quiet: bool = False,
+        trailer: str = "..",
+        escape: Callable[[str], str] | None = None,
+        errors_escape: Callable[[str], str] | None = None,
+    ) -> None:
+        self._out = Writer(stream, buffering)
+        self._errors = Writer(errors, Buffering.NONE)
+        self._dialect = dialect
+        self._quiet = quiet
+        self._text = ValueText(trailer, escape)
+        self._escape = escape or str
+        self._errors_escape = errors_escape or str
+        self._told: set[tuple[str, str]] = set()
+        self._at_end = False
+        self._writers: dict[type, Callable[..., None]] = {
+            Printed: self._printed,
+            Row: self._row,
+            MapSnapshot: self._map,
+            MapValue: self._map_value,
+            Output: self._output,
+            Attached: self._attached,
+            Complaint: self._complaint,
+            Loss: self._loss,
+            Ended: self._ended,
+        }
+
+    def open(self) -> None:
+        """Nothing comes before the first event."""
+
+    def event(self, event: Event) -> None:
+        self._writers[type(event)](event)
+
+    def flush(self) -> None:
+        self._out.flush()
+
+    def close(self) -> None:
+        self._out.push()
+
+    # -- results -------------------------------------------------------------------------------
+
+    def _printed(self, event: Printed) -> None:
+        self._out.write(event.text)
+
+    def _row(self, event: Row) -> None:
+        self._out.write(f"{self._text.text(event.value)}\n")
+
+    def _output(self, event: Output) -> None:
+        # The content of a file and a command's output have lines of their own.
+        keeps_lines = event.kind in ("time", "join")
+        self._out.write(event.text if keeps_lines else "\n".join(map(self._escape, event.text.split("\n"))))
+
+    def _map(self, event: MapSnapshot) -> None:
+        if event.at_end:
+            self._separate()
+        write = self._out.write
+        for key, value in event.entries:
+            write(self._entry(event.name, key, value))
+        if event.entries and not event.at_end:
+            self._out.flush()
+
+    def _map_value(self, event: MapValue) -> None:
+        self._out.write(self._entry(event.name, event.key, event.value))
+
+    def _entry(self, name: str, key: tuple[Value, ...] | None, value: Value) -> str:
+        label = name if key is None else f"{name}[{self._text.key(key)}]"
+        if isinstance(value, HistogramValue | SeriesValue):
+            return f"{label}:{self._text.text(value)}\n\n"
+        return f"{label}: {self._text.text(value)}\n"
+
+    # -- about the session ---------------------------------------------------------------------
+
+    def _attached(self, event: Attached) -> None:
+        if not self._quiet:
+            self._say(f"Attached {event.probes} probe{'' if event.probes == 1 else 's'}\n")
+
+    def _complaint(self, event: Complaint) -> None:
+        self._say(complaint_text(event, self._errors_escape))
+
+    def _loss(self, event: Loss) -> None:
+        if self._dialect is Dialect.BPFTRACE:
+            if event.kind == LossKind.RING_FULL.value:
+                self._say(f"Lost {event.count} events\n")
+        elif (event.kind, event.subject) not in self._told:
+            self._told.add((event.kind, event.subject))
+            told = describe_loss(event.kind, event.subject, event.count, self._errors_escape)
+            self._say(f"warning: {told} (told once; the sum follows at the end)\n")
+
+    def _separate(self) -> None:
+        """Two newlines stand between what came during the run and the maps at the end."""
+        if not self._at_end:
+            self._at_end = True
+            self._out.write("\n\n")
+
+    def _ended(self, event: Ended) -> None:
+        if self._dialect is Dialect.BPFTRACE:
+            self._separate()  # bpftrace writes them without maps, too
+            lost = sum(count for kind, _, count in event.losses if kind == LossKind.RING_FULL.value)
+            if lost:
+                self._say(f"WARNING: Total lost event count: {lost}\n")
+            return
+        for kind, subject, count in event.losses:
+            self._say(f"warning: in all {describe_loss(kind, subject, count, self._errors_escape)}\n")
+
+    def _say(self, text: str) -> None:
+        # What was printed before must also be seen before, if both go to one terminal.
+        self._out.flush()
+        self._errors.write(text)
+
+
+def complaint_text(event: Complaint, escape: Callable[[str], str]) -> str:
+    """Return a complaint as bpftrace writes it: place, severity, message; helper; the source underlined."""
+    place = f"{event.place}: " if event.place else ""
+    lines = f"{place}{event.severity}: {escape(event.message)}\n"
+    if event.helper:
+        lines += f"Additional Info - helper: {event.helper}, retcode: {event.code}\n"
+        lines += event.source
+    return lines

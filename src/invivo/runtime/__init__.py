@@ -1,0 +1,1 @@
+"""Load, attach, poll, decode, detach."""

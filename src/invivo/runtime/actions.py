@@ -1,0 +1,257 @@
+"""What each record asks the runtime to do, in the program's order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from errno import E2BIG, ENOENT
+from typing import assert_never
+
+from invivo.diagnostics import Span
+from invivo.events import Complaint, Event, MapValue, Output, Printed, Row, Value
+from invivo.ir import layout as kinds
+from invivo.ir.format import Format
+from invivo.ir.layout import RECORD_READ_FAILED, RECORD_TRUNCATED, Layout, RecordLayout
+from invivo.runtime.clocks import format_now
+from invivo.runtime.commands import file_start, shell_output
+from invivo.runtime.decode import Names
+from invivo.runtime.formatting import compile_format
+from invivo.runtime.mapread import MapReader
+from invivo.runtime.records import DISCARDED, HEADER, LENGTH, mark_cut, record_decoders, record_positions
+from invivo.values import ValueText
+
+Act = Callable[[list[Value], int], Event | None]
+
+
+class Actions:
+    """Handles windows of the ring: decodes the records and does what they ask for.
+
+    ``exit_code`` is None until a record of `layout.Exit` came by; what follows it is left alone.
+    """
+
+    def __init__(
+        self, layout: Layout, maps: Mapping[str, MapReader], names: Names, text: ValueText, *, bpftrace: bool = False
+    ) -> None:
+        self.exit_code: int | None = None
+        self._layout = layout
+        self._maps = maps
+        self._text = text
+        self._bpftrace = bpftrace
+        self._decoders = record_decoders(layout, names)
+        self._acts = [self._act(record) for record in layout.records]
+        self._position = 0
+        self._pairs = _Pairs(layout)
+
+    def handle(self, window: memoryview) -> list[Event]:
+        """Do what the records of a window ask for, and return the events that come of it."""
+        events: list[Event] = []
+        decoders, acts, unpack_from = self._decoders, self._acts, HEADER.unpack_from
+        self._pairs.look(window)
+        position, end = 0, len(window)
+        while position < end:
+            word, record, flags = unpack_from(window, position)
+            if not word & DISCARDED:
+                values = decoders[record](window, position)
+                if flags & RECORD_TRUNCATED:
+                    mark_cut(self._layout.records[record], values)
+                self._position = position
+                event = acts[record](values, flags)
+                if event is not None:
+                    events.append(event)
+                if self.exit_code is not None:
+                    break
+            position += (word & LENGTH) + 15 & ~7
+        return events
+
+    def wants_more(self, window: memoryview) -> bool:
+        """Whether a window ends after a ``print`` whose ``clear`` may be about to be committed."""
+        return self._pairs.is_open(window)
+
+    # -- one function for each kind of action; called once a record's layout ---------------------
+
+    def _act(self, record: RecordLayout) -> Act:
+        action = record.action
+        match action:
+            case kinds.Printf(form):
+                return self._printf(form)
+            case kinds.PrintValue():
+                return lambda values, flags: Row(values[0], bool(flags & RECORD_READ_FAILED))
+            case kinds.PrintMapValue(name):
+                return self._print_map_value(record, name)
+            case kinds.PrintMap() | kinds.ClearMap() | kinds.ZeroMap():
+                return self._map_action(action)
+            case kinds.PrintTime(clock_form):
+                return lambda values, flags: Output("time", format_now(clock_form))
+            case kinds.Cat(form):
+                return self._cat(form, record.span)
+            case kinds.System(form):
+                return self._system(form, record.span)
+            case kinds.Join(separator):
+                return lambda values, flags: Output("join", self._joined(separator, values))
+            case kinds.Exit():
+                return self._exit
+            case kinds.Complain(form, span, severity):
+                return self._complain(form, span, severity)
+            case kinds.HelperFailed():
+                return self._helper_failed
+            case _:
+                assert_never(action)
+
+    def _printf(self, form: Format) -> Act:
+        write = compile_format(form, self._text, bpftrace=self._bpftrace)
+        return lambda values, flags: Printed(write(values), tuple(values), bool(flags & RECORD_READ_FAILED))
+
+    def _print_map_value(self, record: RecordLayout, name: str) -> Act:
+        parts = self._maps[name].layout.key
+        labels = [field.name for field in record.fields]
+        value_at = labels.index("value")
+        if parts is None or "key" not in labels:
+            return lambda values, flags: MapValue(name, None, values[value_at])
+        key_at = labels.index("key")
+        if len(parts) == 1:
+            return lambda values, flags: MapValue(name, (values[key_at],), values[value_at])
+
+        def act(values: list[Value], flags: int) -> Event:
+            key = values[key_at]
+            assert isinstance(key, tuple)
+            return MapValue(name, key, values[value_at])
+
+        return act
+
+    def _map_action(self, action: kinds.PrintMap | kinds.ClearMap | kinds.ZeroMap) -> Act:
+        reader = self._maps[action.map]
+        match action:
+            case kinds.PrintMap(_, top, divisor):
+                return lambda values, flags: reader.snapshot(top, divisor, take=self._position in self._pairs.taken)
+            case kinds.ClearMap():
+                return lambda values, flags: None if self._position in self._pairs.cleared else reader.clear()
+            case kinds.ZeroMap():
+                return lambda values, flags: reader.zero()
+            case _:
+                assert_never(action)
+
+    def _cat(self, form: Format, span: Span | None) -> Act:
+        write = compile_format(form, ValueText(trailer=""), bpftrace=self._bpftrace)
+
+        def act(values: list[Value], flags: int) -> Event:
+            path = write(values)
+            try:
+                content = file_start(path, self._layout.settings.max_cat_bytes)
+            except (OSError, ValueError) as problem:
+                return complaint("ERROR", f"failed to open file '{path}': {_reason(problem)}", span)
+            return Output("cat", content)
+
+        return act
+
+    def _system(self, form: Format, span: Span | None) -> Act:
+        write = compile_format(form, ValueText(trailer=""), bpftrace=self._bpftrace)
+
+        def act(values: list[Value], flags: int) -> Event:
+            try:
+                return Output("system", shell_output(write(values)))
+            except (OSError, ValueError) as problem:
+                return complaint("ERROR", f"failed to run a command: {_reason(problem)}", span)
+
+        return act
+
+    def _joined(self, separator: str, values: list[Value]) -> str:
+        count = values[0]
+        assert isinstance(count, int)
+        return separator.join(map(self._text.text, values[1 : 1 + count])) + "\n"
+
+    def _exit(self, values: list[Value], flags: int) -> None:
+        code = values[0]
+        assert isinstance(code, int)
+        self.exit_code = code
+
+    def _complain(self, form: Format, span: Span | None, severity: str) -> Act:
+        write = compile_format(form, self._text, bpftrace=self._bpftrace)
+        return lambda values, flags: complaint(severity, write(values), span)
+
+    def _helper_failed(self, values: list[Value], flags: int) -> Event:
+        index, code = values
+        assert isinstance(index, int)
+        assert isinstance(code, int)
+        site = self._layout.sites[index]
+        message = _FAILURES.get((site.helper, -code)) or site.message or os.strerror(-code)
+        return complaint("WARNING", message, site.span, site.helper, code)
+
+
+class _Pairs:
+    """Finds ``clear(@m)`` records behind ``print(@m)`` in a window.
+
+    Both together read and remove the map in one batch: what the program counts between the two
+    would be lost otherwise, since printing reads the map, and only then is it cleared.
+    ``taken``: positions of prints that clear; ``cleared``: of clears that are done by then.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        touched = {record.id: _touched(record) for record in layout.records}
+        cleared = {name for name, kind in touched.values() if kind is kinds.ClearMap}
+        self._touched = {record: what for record, what in touched.items() if what[0] in cleared}
+        self._active = any(kind is kinds.PrintMap for _, kind in self._touched.values())
+        self.taken: set[int] = set()
+        self.cleared: set[int] = set()
+
+    def look(self, window: memoryview) -> None:
+        if self._active:
+            self.taken, self.cleared, _ = self._scan(window)
+
+    def is_open(self, window: memoryview) -> bool:
+        return self._active and bool(self._scan(window)[2])
+
+    def _scan(self, window: memoryview) -> tuple[set[int], set[int], dict[str, int]]:
+        taken: set[int] = set()
+        cleared: set[int] = set()
+        waiting: dict[str, int] = {}
+        for position, record in record_positions(window):
+            name, kind = self._touched.get(record, ("", None))
+            if kind is kinds.PrintMap:
+                waiting[name] = position
+            elif kind is kinds.ClearMap and name in waiting:
+                taken.add(waiting.pop(name))
+                cleared.add(position)
+            elif kind is not None:
+                waiting.pop(name, None)
+        return taken, cleared, waiting
+
+
+def _touched(record: RecordLayout) -> tuple[str, type | None]:
+    match record.action:
+        case kinds.PrintMap(name) | kinds.ClearMap(name) | kinds.ZeroMap(name) as action:
+            return name, type(action)
+        case _:
+            return "", None
+
+
+_MAP_FULL = (
+    "Map full; can't update element. Try increasing max_map_keys config or manually setting the max entries in a map "
+    "declaration e.g. `let @a = hash(5000)`"
+)
+_FAILURES = {
+    ("map_update_elem", E2BIG): _MAP_FULL,
+    ("map_delete_elem", ENOENT): "Can't delete map element because it does not exist.",
+    ("map_lookup_elem", ENOENT): "Can't lookup map element because it does not exist.",
+}
+
+
+def _reason(problem: OSError | ValueError) -> str:
+    return problem.strerror or str(problem) if isinstance(problem, OSError) else str(problem)
+
+
+def complaint(severity: str, message: str, span: Span | None, helper: str = "", code: int = 0) -> Complaint:
+    """Return a complaint with its place: where in the source, and that source line underlined."""
+    if span is None:
+        return Complaint(severity, message, "", 0, 0, helper, code)
+    at = span.location()
+    name = span.source.name
+    if at.line != at.end_line:
+        lines = [span.source.line(number) for number in range(at.line, at.end_line + 1)]
+        place = f"{name}:{at.line}-{at.end_line}"
+        return Complaint(severity, message, name, at.line, at.column, helper, code, "\n".join(lines) + "\n", place)
+    line = span.source.line(at.line)
+    tabs = line[: at.column - 1].count("\t")
+    underline = " " * (at.column - 1 + 3 * tabs) + "~" * max(1, at.end_column - at.column)
+    place = f"{name}:{at.line}:{at.column}-{at.end_column}"
+    source = line.replace("\t", "    ") + f"\n{underline}\n"
+    return Complaint(severity, message, name, at.line, at.column, helper, code, source, place)

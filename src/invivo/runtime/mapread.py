@@ -1,0 +1,170 @@
+"""A map of the script → a snapshot in display order; and clearing and zeroing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from struct import Struct as Packed
+
+from invivo.events import MapSnapshot, Value
+from invivo.ir import types
+from invivo.ir.layout import MapLayout, Storage
+from invivo.ir.types import Type
+from invivo.runtime.decode import Names, shape_of
+from invivo.runtime.reduce import divide, reduction
+from invivo.runtime.seams import MapHandle
+
+
+class MapReader:
+    """Reads one map of the script. ``cpus`` are the possible CPUs: the number of per-CPU slots."""
+
+    def __init__(self, layout: MapLayout, source: MapHandle, cpus: int, names: Names) -> None:
+        self.layout = layout
+        self._source = source
+        self._is_cell = layout.storage in (Storage.CELL, Storage.PERCPU_CELL)
+        self._slots = cpus if layout.storage in (Storage.PERCPU_CELL, Storage.PERCPU_HASH) else 1
+        self._size = types.size_bytes(layout.value)
+        self._padded = -(-self._size // 8) * 8
+        self._reduction = reduction(layout.value, self._slots, names)
+        self._keys = KeyReader(layout.key or (), names)
+
+    def snapshot(self, top: int = 0, divisor: int = 0, *, take: bool = False, at_end: bool = False) -> MapSnapshot:
+        """Read the map; ``take`` empties it in the same breath.
+
+        ``top``: only the last (largest) entries, 0: all. ``divisor``: 0 or 1: values as they are.
+        """
+        layout = self.layout
+        if layout.key is None:
+            value = self._reduction.reduce([self._scalar(take)])[0]
+            entries: Sequence[tuple[tuple[Value, ...] | None, Value]] = [(None, value)]
+        else:
+            entries = self._sorted(self._source.take_all() if take else self._source.read_all(), top)
+        if divisor > 1:
+            entries = [(key, divide(value, divisor)) for key, value in entries]
+        return MapSnapshot(layout.name, self._reduction.kind, layout.key is None, tuple(entries), at_end)
+
+    def clear(self) -> None:
+        """Remove all keys; a scalar map becomes unwritten."""
+        if self._is_cell:
+            self._scalar(take=True)
+        else:
+            self._source.clear()
+
+    def zero(self) -> None:
+        """Keep the keys, set all values to zero."""
+        if self._is_cell:
+            present = self._present()
+            self._scalar(take=True)
+            if present is not None:
+                present[0] = 1
+            return
+        for key, value in self._source.read_all():
+            self._source.update(key, bytes(len(value)))
+
+    def _scalar(self, take: bool) -> bytes:
+        """All slots of a scalar map, one after another."""
+        if not self._is_cell:
+            found = self._source.take_all() if take else self._source.read_all()
+            return found[0][1] if found else bytes(self._slots * self._padded)
+        # Programs on other CPUs write at the same time.  Words are taken one by one, the new
+        # zero right behind the read, so that as little as possible falls between.
+        result = b""
+        for words in self._cells():
+            if take:
+                for index in range(len(words)):
+                    word = words[index]
+                    words[index] = 0
+                    result += word.to_bytes(8, "little")
+            else:
+                result += words.tobytes()
+        if take and (present := self._present()) is not None:
+            present[0] = 0
+        return result
+
+    def _cells(self) -> Iterator[memoryview]:
+        memory = self._source.memory()
+        for slot in range(self._slots):
+            start = self.layout.offset + slot * self.layout.stride
+            yield memory[start : start + self._padded].cast("B").cast("Q")
+
+    def _present(self) -> memoryview | None:
+        start = self.layout.present
+        return None if start < 0 else self._source.memory()[start : start + 8].cast("B").cast("Q")
+
+    def _sorted(self, found: list[tuple[bytes, bytes]], top: int) -> list[tuple[tuple[Value, ...] | None, Value]]:
+        keys = [key for key, _ in found]
+        values = self._reduction.reduce([value for _, value in found])
+        ranks = self._keys.ranks(keys)
+        weigh = self._reduction.weigh
+        order: list[int]
+        if weigh is None:
+            order = [index for _, index in sorted(zip(ranks, range(len(keys)), strict=True))]
+        else:
+            order = [index for _, _, index in sorted(zip(map(weigh, values), ranks, range(len(keys)), strict=True))]
+        if top:
+            order = order[-top:]
+        # Keys are decoded last, and only those that are shown: stacks in them cost symbol lookups.
+        decoded = self._keys.decode([keys[index] for index in order])
+        return list(zip(decoded, [values[index] for index in order], strict=True))
+
+
+class KeyReader:
+    """Decodes and ranks keys, many at a time."""
+
+    def __init__(self, parts: tuple[Type, ...], names: Names) -> None:
+        offsets, size = types.tuple_layout(parts)
+        shapes = [shape_of(part, names) for part in parts]
+        self._size = size
+        self._unpack = Packed(_code([(o, s.code) for o, s in zip(offsets, shapes, strict=True)], size))
+        self._converts = [shape.convert for shape in shapes]
+        ranked = list(_ranked(parts, 0))
+        self._rank = Packed(_code(ranked, size))
+
+    def ranks(self, keys: Sequence[bytes]) -> list[tuple[object, ...]]:
+        """Return what keys are sorted by: integers as signed, strings bytewise, tuples part by part."""
+        return list(self._rank.iter_unpack(self._joined(keys)))
+
+    def decode(self, keys: Sequence[bytes]) -> list[tuple[Value, ...]]:
+        if self._size == 0 or not keys:
+            return [() for _ in keys]
+        rows = self._unpack.iter_unpack(self._joined(keys))
+        if not any(self._converts):
+            return list(rows)
+        columns: list[Sequence[Value]] = []
+        for column, convert in zip(zip(*rows, strict=True), self._converts, strict=True):
+            if convert is None:
+                columns.append(column)
+                continue
+            # Keys of several parts repeat them: each different one is converted once.
+            known = {part: convert(part) for part in set(column)}
+            columns.append([known[part] for part in column])
+        return list(zip(*columns, strict=True))
+
+    def _joined(self, keys: Sequence[bytes]) -> bytes:
+        size = self._size
+        # A map's key may be padded beyond the tuple's own size.
+        return b"".join(keys if not keys or len(keys[0]) == size else [key[:size] for key in keys])
+
+
+def _code(parts: Sequence[tuple[int, str]], size: int) -> str:
+    """Return the format of values at offsets, padded to a whole size."""
+    code = "<"
+    for offset, part in parts:
+        code += f"{offset - Packed(code).size}x{part}"
+    return f"{code}{size - Packed(code).size}x"
+
+
+def _ranked(parts: tuple[Type, ...], base: int) -> Iterator[tuple[int, str]]:
+    """Offsets and formats of those parts that a key is sorted by."""
+    for offset, part in zip(types.tuple_layout(parts)[0], parts, strict=True):
+        match part:
+            case types.Int(bits, signed) | types.Enumeration(_, bits, signed):
+                code = {8: "b", 16: "h", 32: "i", 64: "q"}[bits]
+                yield base + offset, code if signed or bits == 64 else code.upper()
+            case types.Bool():
+                yield base + offset, "B"
+            case types.String(capacity):
+                yield base + offset, f"{capacity}s"
+            case types.Tuple(elements) | types.NamedTuple(_, elements):
+                yield from _ranked(elements, base + offset)
+            case _:
+                pass  # the others stay in the order of the kernel's table

@@ -1,0 +1,122 @@
+"""Names for numbers that programs send: symbols, users, cgroups, probes, times. All lazily."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from invivo.events import Frame
+from invivo.ir.types import Clock
+from invivo.kernel.kallsyms import Kallsyms
+from invivo.runtime.clocks import format_time, wall_offset_ns
+from invivo.runtime.symbols import UserSymbols
+
+
+class SystemNames:
+    """Names as the running system knows them; `runtime.decode.Names`."""
+
+    def __init__(self, probes: Sequence[str], longest_string: int = 1024) -> None:
+        self.longest_string = longest_string
+        self._probes = probes
+        self._kernel: dict[int, Frame] = {}
+        self._kallsyms: Kallsyms | None = None
+        self._users: dict[int, str] = {}
+        self._user_symbols: UserSymbols | None = None
+        self._cgroups = Cgroups()
+        self._wall: dict[Clock, int] = {}
+
+    def kernel_frames(self, addresses: Sequence[int]) -> tuple[Frame, ...]:
+        known = self._kernel
+        missing = [address for address in addresses if address not in known]
+        if missing:
+            if self._kallsyms is None:
+                self._kallsyms = Kallsyms()
+            for address, (symbol, offset, module) in zip(missing, self._kallsyms.names(missing), strict=True):
+                known[address] = Frame(address, symbol, offset, module or ("[kernel]" if symbol else ""))
+        return tuple([known[address] for address in addresses])
+
+    def user_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
+        return self._symbols().frames(tgid, addresses)
+
+    def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
+        return self._symbols().build_id_frames(tgid, addresses)
+
+    def observe(self, tgids: Iterable[int]) -> None:
+        """Record the mappings of living processes, so that their addresses have names later."""
+        self._symbols().observe(tgids)
+
+    def probe(self, index: int) -> str:
+        return self._probes[index] if index < len(self._probes) else ""
+
+    def username(self, uid: int) -> str:
+        """Return the user's name; the number as text if there is none."""
+        name = self._users.get(uid)
+        if name is None:
+            import pwd  # only where user names are shown
+
+            try:
+                name = pwd.getpwuid(uid & 0xFFFFFFFF).pw_name
+            except (KeyError, OverflowError):
+                name = str(uid)
+            self._users[uid] = name
+        return name
+
+    def cgroup_path(self, cgroup: int, pattern: str) -> str:
+        return self._cgroups.path(cgroup, pattern)
+
+    def wall_time(self, time_ns: int, form: str, clock: Clock) -> str:
+        offset_ns = self._wall.get(clock)
+        if offset_ns is None:
+            offset_ns = self._wall[clock] = wall_offset_ns(clock)
+        return format_time(form, time_ns + offset_ns)
+
+    def _symbols(self) -> UserSymbols:
+        if self._user_symbols is None:
+            self._user_symbols = UserSymbols()
+        return self._user_symbols
+
+
+class Cgroups:
+    """Paths of cgroups by id. The id of a cgroup is the inode number of its directory."""
+
+    def __init__(self) -> None:
+        self._paths: dict[int, list[tuple[str, str]]] = {}
+        self._read_at = float("-inf")
+
+    def path(self, cgroup: int, pattern: str) -> str:
+        """Return ``hierarchy:path``, several with commas; "" if there is none that matches."""
+        found = self._paths.get(cgroup)
+        if found is None and time.monotonic() - self._read_at > 1:
+            self._read()
+            found = self._paths.get(cgroup)
+        return ",".join(
+            f"{hierarchy}:{path}" for hierarchy, path in found or () if not pattern or fnmatchcase(hierarchy, pattern)
+        )
+
+    def _read(self) -> None:
+        self._paths = {}
+        self._read_at = time.monotonic()
+        for hierarchy, root in _hierarchies():
+            for directory, _, _ in os.walk(root):
+                try:
+                    inode = Path(directory).stat().st_ino
+                except OSError:
+                    continue
+                self._paths.setdefault(inode, []).append((hierarchy, directory[len(root) :] or "/"))
+
+
+def _hierarchies() -> Iterator[tuple[str, str]]:
+    """Names and mount points of the cgroup hierarchies; version 2 is called "unified"."""
+    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    for line in text.splitlines():
+        # 29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw
+        before, _, after = line.partition(" - ")
+        mounted = before.split()[4]
+        kind = after.split()[0]
+        if kind == "cgroup2":
+            yield "unified", mounted
+        elif kind == "cgroup":
+            yield Path(mounted).name, mounted

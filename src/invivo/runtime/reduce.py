@@ -1,0 +1,179 @@
+"""The values of many map entries from their bytes: every CPU's slot is one summand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from invivo.errors import NotSupportedError
+from invivo.events import Bucket, HistogramValue, StatsValue, Value
+from invivo.ir import types
+from invivo.ir.types import Type
+from invivo.record import Record
+from invivo.runtime.decode import Names, value_decoder
+
+_MASK = (1 << 64) - 1
+
+Reduce = Callable[[Sequence[bytes]], list[Value]]
+
+
+class Reduction(Record):
+    """How a map's values are read, and by what they are sorted.
+
+    ``reduce`` takes the values of all entries (each: all slots, one after another, a multiple of
+    8 bytes each).  ``weigh`` gives what a value is sorted by; None: the map is sorted by key.
+    ``kind`` is that of `events.MapSnapshot`.
+    """
+
+    reduce: Reduce
+    weigh: Callable[..., int] | None
+    kind: str = "map"
+
+
+def reduction(t: Type, slots: int, names: Names) -> Reduction:
+    """Return how entries of a value type with ``slots`` slots are reduced. Raises `NotSupportedError`."""
+    match t:
+        case types.Count():
+            return Reduction(lambda data: _sums(data, slots, False), int)
+        case types.Sum(signed):
+            return Reduction(lambda data: _sums(data, slots, signed), int)
+        case types.Average(signed):
+            return Reduction(lambda data: [_average(stats) for stats in _stats(data, signed)], int, "stats")
+        case types.Stats(signed):
+            return Reduction(lambda data: list[Value](_stats(data, signed)), lambda value: int(value.average), "stats")
+        case types.Minimum() | types.Maximum():
+            return Reduction(lambda data: [_extreme(t, entry) for entry in data], _unsigned)
+        case types.Histogram() | types.LinearHistogram():
+            return Reduction(lambda data: [_histogram(t, entry) for entry in data], _total, "hist")
+        case types.TimeSeries():
+            raise NotSupportedError("a map of time series")
+        case _:
+            return _plain(t, slots, names)
+
+
+def divide(value: Value, divisor: int) -> Value:
+    """Apply the divisor of ``print(@m, top, divisor)``; towards zero, as the kernel's C would."""
+    match value:
+        case bool():
+            return value
+        case int():
+            return truncated_quotient(value, divisor)
+        case StatsValue(count, average, total):
+            return StatsValue(count, truncated_quotient(average, divisor), total)
+        case HistogramValue(buckets, 0, total):
+            shown = tuple(Bucket(bucket.low, bucket.high, bucket.count // divisor) for bucket in buckets)
+            return HistogramValue(shown, 0, total)
+        case _:
+            return value
+
+
+def truncated_quotient(number: int, divisor: int) -> int:
+    return number // divisor if number >= 0 else -(-number // divisor)
+
+
+def _words(entry: bytes, signed: bool) -> list[int]:
+    return memoryview(entry).cast("q" if signed else "Q").tolist()
+
+
+def _sums(data: Sequence[bytes], slots: int, signed: bool) -> list[Value]:
+    """All entries at once: one list of words, a column for each slot."""
+    words = _words(b"".join(data), signed)
+    if slots == 1:
+        return list[Value](words)
+    totals = map(sum, zip(*(words[slot::slots] for slot in range(slots)), strict=True))
+    if signed:
+        return [((total + (1 << 63)) & _MASK) - (1 << 63) for total in totals]
+    return [total & _MASK for total in totals]
+
+
+def _stats(data: Sequence[bytes], signed: bool) -> list[StatsValue]:
+    result = []
+    for entry in data:
+        words = _words(entry, signed)
+        total, count = sum(words[0::2]), sum(words[1::2])
+        result.append(StatsValue(count, truncated_quotient(total, count) if count else 0, total))
+    return result
+
+
+def _average(stats: StatsValue) -> int:
+    return stats.average
+
+
+def _extreme(t: types.Minimum | types.Maximum, entry: bytes) -> int:
+    """Of both kinds the greatest stored word is the result; see `types.extreme_bias`."""
+    words = _words(entry, False)
+    if not any(words[1::2]):
+        return 0
+    value = max(words[0::2]) ^ types.extreme_bias(t)
+    return value - (1 << 64) if t.signed and value >> 63 else value
+
+
+def _unsigned(value: int) -> int:
+    # bpftrace compares min and max as unsigned: negative values come last.
+    return value & _MASK
+
+
+def _histogram(t: types.Histogram | types.LinearHistogram, entry: bytes) -> HistogramValue:
+    words = _words(entry, False)
+    length = types.bucket_count(t)
+    if len(words) > length:
+        words = [sum(words[index::length]) for index in range(length)]
+    return histogram_value(t, words)
+
+
+def _total(value: HistogramValue) -> int:
+    return value.total
+
+
+def _plain(t: Type, slots: int, names: Names) -> Reduction:
+    decode = value_decoder(t, names)
+    size = types.size_bytes(t)
+    stride = -(-size // 8) * 8
+    weigh = int if isinstance(t, types.Int | types.Enumeration) else None
+    if slots == 1:
+        return Reduction(lambda data: [decode(entry) for entry in data], weigh)
+
+    def first_set(entry: bytes) -> Value:
+        # Not an aggregation: the value of the first CPU that wrote one.
+        values = [entry[start : start + size] for start in range(0, slots * stride, stride)]
+        return decode(next(filter(any, values), values[0]))
+
+    return Reduction(lambda data: [first_set(entry) for entry in data], weigh)
+
+
+# -- buckets -----------------------------------------------------------------------------------
+
+
+def bucket_range(t: types.Histogram | types.LinearHistogram, index: int, count: int) -> Bucket:
+    """Return a bucket with its bounds (both inclusive, None: open); ``count`` is handed through."""
+    if isinstance(t, types.LinearHistogram):
+        return _linear(t, index, count)
+    exact = 2 << t.bits
+    if index == 0:
+        return Bucket(None, -1, count)
+    if index <= exact:
+        return Bucket(index - 1, index - 1, count)
+    # Powers of two from 2**(bits+1) on, each cut into 2**bits equal buckets.
+    power, part = divmod(index - 1 - exact, 1 << t.bits)
+    low = (1 << t.bits) + part << power + 1
+    return Bucket(low, low + (1 << power + 1) - 1, count)
+
+
+def _linear(t: types.LinearHistogram, index: int, count: int) -> Bucket:
+    if index == 0:
+        return Bucket(None, t.low - 1, count)
+    low = t.low + (index - 1) * t.step
+    if low >= t.high:
+        return Bucket(t.high, None, count)
+    return Bucket(low, min(low + t.step, t.high) - 1, count)
+
+
+def histogram_value(
+    t: types.Histogram | types.LinearHistogram, counts: Sequence[int], divisor: int = 1
+) -> HistogramValue:
+    """Return the buckets from the first to the last that is not empty."""
+    used = [index for index, count in enumerate(counts) if count]
+    linear_step = t.step if isinstance(t, types.LinearHistogram) else 0
+    if not used:
+        return HistogramValue((), linear_step, 0)
+    buckets = tuple(bucket_range(t, index, counts[index]) for index in range(used[0], used[-1] + 1))
+    return HistogramValue(buckets, linear_step, sum(counts))

@@ -1,0 +1,79 @@
+"""What the runtime needs of a kernel: protocols that `runtime.machine` fulfils, and a test's fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from invivo.image import ProgramImage
+from invivo.ir.layout import MapSpec
+from invivo.probes.provider import Role
+from invivo.target import Plan
+
+
+class Closeable(Protocol):
+    def close(self) -> None: ...
+
+
+class MapHandle(Closeable, Protocol):
+    """A map of the kernel; see `kernel.maps.Map`."""
+
+    @property
+    def fd(self) -> int: ...
+
+    def update(self, key: bytes, value: bytes, flags: int = 0) -> None: ...
+
+    def delete(self, key: bytes) -> bool: ...
+
+    def read_all(self) -> list[tuple[bytes, bytes]]: ...
+
+    def take_all(self) -> list[tuple[bytes, bytes]]: ...
+
+    def clear(self) -> None: ...
+
+    def memory(self) -> memoryview: ...
+
+    def freeze(self) -> None: ...
+
+
+class ProgramHandle(Closeable, Protocol):
+    @property
+    def log(self) -> str: ...
+
+    def run(self, context: bytes = b"") -> int: ...
+
+
+class RingHandle(Closeable, Protocol):
+    """The consumer's side of the ring; see `kernel.ringbuf.Ring`."""
+
+    @property
+    def fd(self) -> int: ...
+
+    def arm(self) -> bool: ...
+
+    def disarm(self) -> None: ...
+
+    def window(self, limit_bytes: int = 1 << 22) -> memoryview: ...
+
+    def release(self, size_bytes: int) -> None: ...
+
+    def pending_bytes(self) -> int: ...
+
+
+class Kernel(Protocol):
+    """Loads and attaches; keeps the maps that it made, by name, until they are closed by the caller."""
+
+    @property
+    def possible_cpus(self) -> int: ...
+
+    def create_map(self, spec: MapSpec) -> MapHandle: ...
+
+    def open_ring(self, ring: str, wake: str | None, stride: int) -> RingHandle: ...
+
+    def load_btf(self, data: bytes) -> int: ...
+
+    def load_program(self, image: ProgramImage, btf_fd: int, license_name: str) -> ProgramHandle: ...
+
+    def role(self, plan: Plan) -> Role: ...
+
+    def attach(self, plan: Plan, program: ProgramHandle, pid: int | None) -> Sequence[Closeable]: ...

@@ -1,0 +1,350 @@
+"""A running trace: load, attach, run, detach; an iterator of events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain
+from types import TracebackType
+
+from invivo.events import Attached, Ended, Event, MapSnapshot
+from invivo.image import Image, ProgramImage
+from invivo.ir.layout import LOSSES_MAP, RING_MAP, SCOPE_MAP, WAKE_MAP, Exit
+from invivo.probes.provider import Role
+from invivo.record import Record
+from invivo.runtime.actions import Actions
+from invivo.runtime.load import Loaded, close_all, in_attach_order, load, raise_file_limit
+from invivo.runtime.losses import LossWatch
+from invivo.runtime.machine import RunningKernel
+from invivo.runtime.mapread import MapReader
+from invivo.runtime.names import SystemNames
+from invivo.runtime.process import Child, Watch, descendants
+from invivo.runtime.records import record_positions
+from invivo.runtime.seams import Closeable, Kernel, ProgramHandle, RingHandle
+from invivo.runtime.symbols import Observer, shows_user_addresses
+from invivo.runtime.waiting import Signals, Sleeper
+from invivo.values import ValueText
+
+_WINDOW_BYTES = 1 << 18  # of the ring at a time: what is in the events of a window bounds our memory
+_BUSY_SECONDS = 0.002  # between looks at the ring while records come
+_IDLE_AFTER_SECONDS = 0.02  # without a record: then the next one is asked for a wakeup
+_IDLE_SECONDS = 0.5  # the longest sleep
+_PAIR_SECONDS = 0.0002  # for a clear() to follow its print()
+_STRAGGLER_LOOKS = 20  # for records that were reserved when their program was detached
+
+
+class SessionOptions(Record):
+    """How a session runs.
+
+    ``bpftrace``: the neighbour's meaning of formats and of begin-only programs with a command.
+    ``escape`` is applied to the traced system's text in formatted output (for a terminal).
+    ``signals``: SIGINT and SIGTERM end the session cleanly, the second one at once.
+    ``dry_run``: attach and do no more.  ``follow``: with a pid, its children count too.
+    """
+
+    bpftrace: bool = False
+    follow: bool = False
+    dry_run: bool = False
+    signals: bool = True
+    escape: Callable[[str], str] | None = None
+    log_level: int = 0  # of the verifier; `Session.logs` has the texts
+
+
+class Session:
+    """A program in the kernel. A context manager, and an iterator of events until it has ended.
+
+    Entering loads and attaches everything and starts the command; leaving closes everything and
+    ends the command if it still runs.  ``maps`` and ``status`` stay readable.  Raises
+    `InvivoError` from entering; nothing stays behind then.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        *,
+        child: Child | None = None,
+        pid: int | None = None,
+        options: SessionOptions | None = None,
+        kernel: Kernel | None = None,
+    ) -> None:
+        self.image = image
+        self.options = options or SessionOptions()
+        self.maps: dict[str, MapSnapshot] = {}
+        self.status = 0
+        self.reason: str | None = None
+        self._child = child
+        self._pid = pid
+        self._kernel: Kernel = kernel or RunningKernel(self.options.log_level)
+        self._watch: Watch | None = None
+        self._loaded: Loaded | None = None
+        self._links: list[Closeable] = []
+        self._readers: dict[str, MapReader] = {}
+        self._ring: RingHandle | None = None
+        self._signals = Signals()
+        self._exit_code: int | None = None
+        self._closed = False
+        self._ended = False
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def __enter__(self) -> Session:
+        try:
+            self.load()
+            self.attach()
+            if not self.options.dry_run:
+                self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def load(self) -> None:
+        """Create the maps and load the programs."""
+        if self.options.signals:
+            self._signals.install()
+        if self._pid is not None:
+            self._watch = Watch(self._pid)
+        image, kernel = self.image, self._kernel
+        loaded = self._loaded = load(
+            image,
+            kernel,
+            child_pid=self._child.pid if self._child else 0,
+            pid=self._pid or 0,
+            scope=self._scope(),
+        )
+        layout = image.layout
+        self._names = SystemNames(layout.probes, layout.settings.max_strlen)
+        cpus = kernel.possible_cpus
+        for each in layout.maps:
+            self._readers[each.name] = MapReader(each, loaded.maps[each.map], cpus, self._names)
+        text = ValueText(layout.settings.truncation_trailer, self.options.escape)
+        self._actions = Actions(layout, self._readers, self._names, text, bpftrace=self.options.bpftrace)
+        if RING_MAP in loaded.maps and layout.stride:
+            self._ring = kernel.open_ring(RING_MAP, WAKE_MAP if WAKE_MAP in loaded.maps else None, layout.stride)
+        self._sleeper = Sleeper(self._ring)
+        losses = loaded.maps.get(LOSSES_MAP)
+        self._losses = LossWatch(layout.losses, losses.memory() if losses else None)
+        self._observer = Observer(self._names, loaded.maps.get(SCOPE_MAP), shows_user_addresses(layout))
+
+    def logs(self) -> list[tuple[str, str]]:
+        """Return the verifier's log of each program, if `SessionOptions.log_level` asked for it."""
+        programs = self._loaded.programs if self._loaded is not None else ()
+        return [(program.name, handle.log) for program, handle in programs]
+
+    def attach(self) -> None:
+        """Run the begin programs, then attach the others, invivo's own first."""
+        assert self._loaded is not None
+        events: list[tuple[ProgramImage, ProgramHandle]] = []
+        self._end_programs: list[ProgramHandle] = []
+        self._lives = False
+        begins = []
+        for program, handle in self._loaded.programs:
+            match self._kernel.role(program.plan):
+                case Role.BEGIN:
+                    begins.append(handle)
+                case Role.END:
+                    self._end_programs.append(handle)
+                case Role.EVENT | Role.TIMER | Role.SIGNAL:
+                    events.append((program, handle))
+                    self._lives = self._lives or program.order >= 0
+        for handle in begins:
+            handle.run()
+        if self._is_over_already():
+            return
+        raise_file_limit(sum(len(program.plan.points) for program, _ in events))
+        for program, handle in in_attach_order(events):
+            self._links += self._kernel.attach(program.plan, handle, self._pid)
+
+    def start(self) -> None:
+        """Start the command."""
+        if self._child is not None and not self._is_over_already():
+            self._child.start()
+            self._observer.follow(self._child.pid)
+        if self._pid is not None:
+            self._observer.follow(self._pid)
+
+    def stop(self, reason: str = "closed") -> None:
+        """Let the session end; also from another thread."""
+        self.reason = self.reason or reason
+        self._signals.wake()
+
+    def close(self) -> None:
+        """Detach, take a last snapshot of the maps, close everything, end the command. Twice does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            close_all(self._links)
+            if self._loaded is not None and not self._ended and self._readers:
+                self._snapshot()
+        finally:
+            if self._readers:
+                self._losses.release()
+            if self._ring is not None:
+                self._ring.close()
+            if self._loaded is not None:
+                close_all(self._loaded.opened)
+            if self._watch is not None:
+                self._watch.close()
+            if self._child is not None:
+                self._child.close(at_once=self._signals.received > 1)
+            self._signals.close()
+
+    # -- events --------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Event]:
+        return chain.from_iterable(self.batches())
+
+    def batches(self) -> Iterator[list[Event]]:
+        """Yield events as they come, those of one look at the ring together: the moment to flush an output."""
+        if self.options.dry_run or self._closed:
+            return
+        yield [Attached(sum(len(program.plan.points) for program in self.image.programs if program.order >= 0))]
+        yield from self._run()
+        yield from self._finish()
+
+    def _run(self) -> Iterator[list[Event]]:
+        """Drain until there is a reason to end."""
+        for fd in self._descriptors():
+            self._sleeper.watch(fd)
+        last_record = time.monotonic()
+        while self.reason is None and not self._closed:
+            ending = self._ending()
+            events, size = self._drain()
+            if events:
+                yield events
+            if self._actions.exit_code is not None:
+                self._exit_code = self._actions.exit_code
+                self.reason = "exit"
+            elif ending is not None:
+                self.reason = self.reason or ending  # what is still in the ring is read after detaching
+            elif size < _WINDOW_BYTES // 2:
+                now = time.monotonic()
+                if size:
+                    last_record = now
+                self._sleep(now - last_record)
+
+    def _finish(self) -> Iterator[list[Event]]:
+        """Detach, run the end programs, and read what is left."""
+        if self._closed:
+            return
+        close_all(self._links)
+        if self._exit_code is not None:
+            self._discard()
+        else:
+            yield from self._rest()
+        self._actions.exit_code = None
+        if self._signals.received < 2:
+            for program in self._end_programs:
+                program.run()
+            yield from self._rest()
+        if self._exit_code is None:
+            self._exit_code = self._actions.exit_code
+        last = self._losses.news()
+        snapshots = self._snapshot()
+        self.status = self._final_status()
+        self._ended = True
+        printed = snapshots if self.image.layout.settings.print_maps_on_exit else []
+        yield [*last, *printed, Ended(self.reason or "closed", self.status, self._losses.totals())]
+
+    def _drain(self) -> tuple[list[Event], int]:
+        """Handle one window of the ring; return the events, and how many bytes there were."""
+        ring = self._ring
+        events: list[Event] = []
+        size = 0
+        if ring is not None:
+            window = ring.window(_WINDOW_BYTES)
+            size = len(window)
+            if size and self._actions.wants_more(window):
+                time.sleep(_PAIR_SECONDS)
+                window = ring.window(_WINDOW_BYTES)
+                size = len(window)
+            if size:
+                events = self._actions.handle(window)
+                for event in events:
+                    if type(event) is MapSnapshot:
+                        self.maps[event.name] = event
+                ring.release(size)
+        events += self._losses.news()
+        return events, size
+
+    def _rest(self) -> Iterator[list[Event]]:
+        """Everything that is still in the ring when nothing more can come."""
+        looks = 0
+        while self._actions.exit_code is None and self._signals.received < 2:
+            events, size = self._drain()
+            if events:
+                yield events
+            if size == 0:
+                looks += 1
+                if self._ring is None or not self._ring.pending_bytes() or looks > _STRAGGLER_LOOKS:
+                    return
+                time.sleep(0.001)
+
+    def _discard(self) -> None:
+        """What came after exit() does not count."""
+        while self._ring is not None and len(window := self._ring.window(_WINDOW_BYTES)):
+            self._ring.release(len(window))
+
+    def _snapshot(self) -> list[MapSnapshot]:
+        snapshots = [self._readers[name].snapshot(at_end=True) for name in sorted(self._readers)]
+        self.maps.update((snapshot.name, snapshot) for snapshot in snapshots)
+        return snapshots
+
+    # -- ends ----------------------------------------------------------------------------------
+
+    def _is_over_already(self) -> bool:
+        """Whether a begin program has called exit(): then nothing needs to be attached."""
+        if self._ring is None:
+            return False
+        exits = {record.id for record in self.image.layout.records if isinstance(record.action, Exit)}
+        return bool(exits) and any(record in exits for _, record in record_positions(self._ring.window(_WINDOW_BYTES)))
+
+    def _ending(self) -> str | None:
+        """Return why the session should end once the ring is empty, or None."""
+        if self._signals.received:
+            return "signal"
+        if self._child is not None:
+            if self._child.poll() is not None:
+                return "child"
+            if not self.options.bpftrace:
+                return None
+        if self._watch is not None and self._watch.is_over():
+            return "process"
+        return None if self._lives else "begin"
+
+    def _final_status(self) -> int:
+        if self._exit_code is not None:
+            return self._exit_code
+        if self.reason == "child" and self._child is not None:
+            return self._child.poll() or 0
+        return 0
+
+    def _scope(self) -> tuple[int, ...]:
+        if self._child is not None:
+            return (self._child.pid,)
+        if self._pid is None:
+            return ()
+        return (self._pid, *descendants(self._pid)) if self.options.follow else (self._pid,)
+
+    def _descriptors(self) -> list[int]:
+        found = [self._signals.fd]
+        if self._child is not None:
+            found.append(self._child.pidfd)
+        if self._watch is not None:
+            found.append(self._watch.pidfd)
+        return found
+
+    def _sleep(self, idle_seconds: float) -> None:
+        """Wait for the next record or an end: by time while busy, by one wakeup when idle."""
+        self._observer.look()
+        if idle_seconds < _IDLE_AFTER_SECONDS:
+            self._sleeper.pause(min(_BUSY_SECONDS, self._observer.next_seconds()))
+        else:
+            self._sleeper.idle(min(_IDLE_SECONDS, self._observer.next_seconds()))
+        self._signals.take()

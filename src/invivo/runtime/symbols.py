@@ -1,0 +1,257 @@
+"""User-space addresses → symbols: mappings are recorded while a process lives, files read when asked."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from invivo.errors import BadFileError
+from invivo.events import Frame
+from invivo.formats.elf import Elf, SymbolTable
+from invivo.ir import types
+from invivo.ir.layout import Layout
+from invivo.ir.types import Type
+from invivo.record import Record
+from invivo.runtime.seams import MapHandle
+
+_FIRST_SECONDS = 0.002  # a program's libraries are mapped within the first milliseconds
+_LONGEST_SECONDS = 0.25
+_MOST_PROCESSES = 512
+_REREAD_SECONDS = 0.1  # how often the mappings of a living process are read again for unknown addresses
+
+
+class Mapping(Record):
+    """An executable mapping: addresses [start, end) show the file from ``offset`` on."""
+
+    start: int
+    end: int
+    offset: int
+    file: tuple[str, int]  # device as "major:minor" in hexadecimal, inode: what identifies the file
+    path: str
+
+
+def parse_maps(text: str) -> list[Mapping]:
+    """Parse the executable mappings of ``/proc/PID/maps``, in order of their addresses."""
+    found = []
+    for line in text.splitlines():
+        # 7f1c0a200000-7f1c0a3bd000 r-xp 00028000 fe:01 262307        /usr/lib/libc.so.6
+        fields = line.split(None, 5)
+        if len(fields) < 5 or "x" not in fields[1]:
+            continue
+        start, _, end = fields[0].partition("-")
+        path = fields[5] if len(fields) == 6 else ""
+        found.append(Mapping(int(start, 16), int(end, 16), int(fields[2], 16), (fields[3], int(fields[4])), path))
+    return found
+
+
+class Binary:
+    """An ELF file that is mapped by some process; its tables are read when the first name is wanted."""
+
+    def __init__(self, data: mmap.mmap, path: str) -> None:
+        self.path = path
+        self._data = data
+        self._elf: Elf | None = None
+        self._symbols: SymbolTable | None = None
+        self._bad = False
+
+    def symbol(self, offset: int) -> tuple[str, int]:
+        """Return name and distance of the function at a file offset; ("", 0) if there is none."""
+        elf = self._opened()
+        address = None if elf is None else elf.address(offset)
+        if elf is None or address is None:
+            return "", 0
+        try:
+            if self._symbols is None:
+                self._symbols = elf.symbols()
+            found = self._symbols.at(address)
+        except BadFileError:
+            self._bad = True
+            return "", 0
+        return ("", 0) if found is None else (found.name, address - found.address)
+
+    def build_id(self) -> str:
+        """Return the build id as hexadecimal digits, "" if there is none."""
+        elf = self._opened()
+        try:
+            return "" if elf is None else elf.build_id or ""
+        except BadFileError:
+            return ""
+
+    def _opened(self) -> Elf | None:
+        if self._elf is None and not self._bad:
+            try:
+                self._elf = Elf(self._data, self.path)
+            except BadFileError:
+                self._bad = True  # mapped, executable, and no ELF file: a JIT's cache
+        return None if self._bad else self._elf
+
+
+class _Process:
+    """The mappings of one process, as last seen."""
+
+    def __init__(self) -> None:
+        self.mappings: list[Mapping] = []
+        self.starts: list[int] = []
+        self.frames: dict[int, Frame] = {}
+        self.read_at = -_REREAD_SECONDS
+
+
+class UserSymbols:
+    """Names the addresses of processes, also of those that have ended since."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, _Process] = {}
+        self._binaries: dict[tuple[str, int], Binary | None] = {}
+
+    def observe(self, tgids: Iterable[int]) -> None:
+        """Record the mappings of processes, and open the files, as long as both can be had."""
+        for tgid in tgids:
+            process = self._processes.setdefault(tgid, _Process())
+            if self._read(tgid, process):
+                for mapping in process.mappings:
+                    self._binary(tgid, mapping)
+
+    def frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
+        """Return a frame for each address; without a symbol where none is known."""
+        process = self._processes.get(tgid)
+        if process is None:
+            process = self._processes[tgid] = _Process()
+        known = process.frames
+        return tuple([known.get(address) or self._frame(tgid, process, address) for address in addresses])
+
+    def _frame(self, tgid: int, process: _Process, address: int) -> Frame:
+        mapping = self._mapping(process, address)
+        if mapping is None and time.monotonic() - process.read_at >= _REREAD_SECONDS and self._read(tgid, process):
+            mapping = self._mapping(process, address)
+        if mapping is None:
+            return Frame(address, "", 0, "")
+        binary = self._binary(tgid, mapping)
+        symbol, offset = ("", 0) if binary is None else binary.symbol(address - mapping.start + mapping.offset)
+        frame = process.frames[address] = Frame(address, symbol, offset, mapping.path)
+        return frame
+
+    def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
+        """Return frames whose module is the file's build id and whose address is the file offset."""
+        frames = []
+        for frame in self.frames(tgid, addresses):
+            mapping = self._mapping(self._processes[tgid], frame.address)
+            binary = None if mapping is None else self._binary(tgid, mapping)
+            if mapping is None or binary is None:
+                frames.append(frame)
+                continue
+            offset = frame.address - mapping.start + mapping.offset
+            frames.append(Frame(offset, frame.symbol, frame.offset, binary.build_id()))
+        return tuple(frames)
+
+    def _mapping(self, process: _Process, address: int) -> Mapping | None:
+        index = bisect_right(process.starts, address) - 1
+        if index < 0 or address >= process.mappings[index].end:
+            return None
+        return process.mappings[index]
+
+    def _read(self, tgid: int, process: _Process) -> bool:
+        """Read a process's mappings again. False: it has ended (a zombie has none), the old ones stay."""
+        process.read_at = time.monotonic()
+        try:
+            text = Path(f"/proc/{tgid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return False
+        mappings = parse_maps(text)
+        if not mappings:
+            return False
+        if mappings != process.mappings:
+            process.mappings = mappings
+            process.starts = [mapping.start for mapping in mappings]
+            process.frames = {}
+        return True
+
+    def _binary(self, tgid: int, mapping: Mapping) -> Binary | None:
+        if mapping.file not in self._binaries or (self._binaries[mapping.file] is None and mapping.file[1]):
+            self._binaries[mapping.file] = _open_binary(tgid, mapping) if mapping.file[1] else None
+        return self._binaries[mapping.file]
+
+
+def _open_binary(tgid: int, mapping: Mapping) -> Binary | None:
+    """Open the very file that is mapped; by its path only if that still is the same file."""
+    exact = f"/proc/{tgid}/map_files/{mapping.start:x}-{mapping.end:x}"
+    for path, is_exact in ((exact, True), (f"/proc/{tgid}/root{mapping.path}", True), (mapping.path, False)):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            if is_exact or os.fstat(fd).st_ino == mapping.file[1]:
+                return Binary(mmap.mmap(fd, 0, prot=mmap.PROT_READ), mapping.path)
+        except (OSError, ValueError):
+            continue
+        finally:
+            os.close(fd)
+    return None
+
+
+class Observed(Protocol):
+    def observe(self, tgids: Iterable[int]) -> None: ...
+
+
+class Observer:
+    """Looks at the processes of a session, often at first, then seldom."""
+
+    def __init__(self, names: Observed, scope: MapHandle | None, is_needed: bool) -> None:
+        self._names = names
+        self._scope = scope
+        self._is_needed = is_needed
+        self._followed: list[int] = []
+        self._gap = _FIRST_SECONDS
+        self._next = 0.0
+
+    def follow(self, tgid: int) -> None:
+        """Add a process; it is looked at soon."""
+        self._followed.append(tgid)
+        self._gap = _FIRST_SECONDS
+        if self._is_needed:
+            self._names.observe((tgid,))
+        self._next = time.monotonic() + self._gap
+
+    def look(self) -> None:
+        """Record the mappings, if it is time."""
+        if not self._is_needed or not self._followed or time.monotonic() < self._next:
+            return
+        tgids = dict.fromkeys(self._followed)
+        if self._scope is not None:
+            tgids |= dict.fromkeys(int.from_bytes(key, "little") for key, _ in self._scope.read_all())
+        self._names.observe(list(tgids)[:_MOST_PROCESSES])
+        self._gap = min(self._gap * 2, _LONGEST_SECONDS)
+        self._next = time.monotonic() + self._gap
+
+    def next_seconds(self) -> float:
+        """Return in how many seconds the next look is due."""
+        if not self._is_needed or not self._followed:
+            return float("inf")
+        return max(0.0, self._next - time.monotonic())
+
+
+def shows_user_addresses(layout: Layout) -> bool:
+    """Whether a program shows symbols of user space at all."""
+    shown = [field.type for record in layout.records for field in record.fields]
+    for each in layout.maps:
+        shown += [*(each.key or ()), each.value]
+    return any(map(_is_user_address, shown))
+
+
+def _is_user_address(t: Type) -> bool:
+    match t:
+        case types.UserSymbol():
+            return True
+        case types.Stack(kernel, _, _):
+            return not kernel
+        case types.Array(element, _):
+            return _is_user_address(element)
+        case types.Tuple(elements) | types.NamedTuple(_, elements):
+            return any(map(_is_user_address, elements))
+        case _:
+            return False
