@@ -1,0 +1,80 @@
+"""What ``import invivo`` offers: a trace from Python, with typed events instead of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from invivo.diagnostics import SourceFile
+from invivo.pipeline import Compilation, CompileOptions, compile_source
+from invivo.probes.machine import Machine
+from invivo.runtime.process import Child
+from invivo.runtime.session import Session, SessionOptions
+from invivo.target import Scope
+
+
+def trace(
+    program_text: str,
+    *,
+    command: Sequence[str] | None = None,
+    pid: int | None = None,
+    follow: bool = False,
+    all_processes: bool = False,
+    parameters: Sequence[str | int] = (),
+    unsafe: bool = False,
+) -> Session:
+    """Compile a program in the bpftrace language; return a session that traces once it is entered.
+
+    ``with invivo.trace(text, command=["ls", "/"]) as session: for event in session: ...`` gives
+    the events of `invivo.events`. ``command`` is run and traced with all its descendants, ``pid``
+    is traced with its threads (``follow``: and the children it makes), both filtered in the
+    kernel; ``all_processes`` lifts the filter. ``parameters`` are ``$1``, ``$2`` ... Without a
+    command and a pid the whole system is traced.
+
+    The command is forked here, so call this before starting threads.  Raises `CompileError` for
+    a mistake in the program, `InvivoError` for what the machine refuses (also when the session
+    is entered), `ValueError` for arguments that exclude each other.
+    """
+    if command is not None and pid is not None:
+        raise ValueError("command and pid exclude each other")
+    if follow and pid is None:
+        raise ValueError("follow goes with pid; a command's descendants are always traced")
+    if isinstance(command, str):
+        raise TypeError('command is a list of words: ["ls", "-l"]')
+    child = Child(command) if command is not None else None
+    try:
+        scope = scope_of(command=command is not None, pid=pid, follow=follow, all_processes=all_processes)
+        compilation = compile_text(program_text, scope=scope, pid=pid, parameters=parameters, unsafe=unsafe)
+    except BaseException:
+        if child is not None:
+            child.close()
+        raise
+    # Ctrl-C is a KeyboardInterrupt in Python; leaving the block then ends the session.
+    options = SessionOptions(follow=follow, signals=False)
+    return Session(compilation.image, child=child, pid=pid, options=options)
+
+
+def compile_text(
+    program_text: str,
+    *,
+    scope: Scope = Scope.ALL,
+    pid: int | None = None,
+    parameters: Sequence[str | int] = (),
+    unsafe: bool = False,
+    name: str = "program",
+) -> Compilation:
+    """Compile a program for this machine; every stage can be looked at. Raises `CompileError`.
+
+    ``name`` is what messages call the program.
+    """
+    options = CompileOptions(parameters=tuple(map(str, parameters)), unsafe=unsafe)
+    with Machine(scope, pid) as machine:
+        return compile_source(SourceFile(name, program_text), machine, options)
+
+
+def scope_of(*, command: bool, pid: int | None, follow: bool, all_processes: bool) -> Scope:
+    """Which processes' events count."""
+    if all_processes:
+        return Scope.ALL
+    if command or follow:
+        return Scope.TREE
+    return Scope.ALL if pid is None else Scope.PROCESS

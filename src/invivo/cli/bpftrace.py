@@ -1,0 +1,300 @@
+"""The command ``invivo-bpftrace``: bpftrace's own command line, with bpftrace's meaning.
+
+``-c`` does not filter here, errors and exit statuses are bpftrace's, and so are option names and texts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from invivo.cli.failures import EXIT_BUG, guarded, say
+from invivo.cli.options import Arguments, Option, UsageError, format_options, parse
+from invivo.cli.sources import decoded, read_source
+from invivo.diagnostics import CompileError, SourceFile
+from invivo.errors import InvivoError
+from invivo.version import VERSION
+
+# The release whose language and command line this is.
+BPFTRACE_VERSION = "0.26.1"
+EXIT_FAILED = 1
+EXIT_RUN_FAILED = 255  # -1
+
+OPTIONS = (
+    Option(("-B",), "MODE", "output buffering mode ('line', 'full', 'none')", section="OPTIONS"),
+    Option(("-f",), "FORMAT", "output format ('text', 'json')"),
+    Option(("-o", "--output"), "FILE", "redirect the program's output to a file"),
+    Option(("-e",), "PROGRAM", "execute this program"),
+    Option(("-h", "--help"), help="show this help message"),
+    Option(("-I",), "DIR", "add a directory to the include search path"),
+    Option(("--include",), "FILE", "add an #include file"),
+    Option(("-l", "--list"), help="list kernel probes or probes in a program"),
+    Option(("-p", "--pid"), "PID", "filter actions and enable USDT probes on PID"),
+    Option(("-c", "--cmd"), "CMD", "run CMD; its pid is cpid"),
+    Option(("--unsafe",), help="allow unsafe functions"),
+    Option(("-q", "--quiet"), help="keep messages quiet"),
+    Option(("--info",), help="print information about kernel features"),
+    Option(("-k", "--warnings"), help="emit a warning when a BPF helper returns an error"),
+    Option(("--no-warnings",), help="disable all warning messages"),
+    Option(("-V", "--version"), help="print the version"),
+    Option(("-v", "--verbose"), help="verbose messages"),
+    Option(("--dry-run",), help="terminate after attaching all the probes"),
+    Option(("-d", "--debug"), "STAGE", "show a stage: ast, types, codegen, codegen-opt, libbpf, verifier, dis, all"),
+    Option(("--no-feature",), "FEATURE[,FEATURE]", "do not use kprobe_multi, kprobe_session, uprobe_multi"),
+    Option(("--probe-filter",), "REGEX", "attach only probes whose names match"),
+    Option(("-b", "--btf"), hidden=True),
+    Option(("--dwarf-pid",), "PID", hidden=True),
+    Option(("--usdt-file-activation",), hidden=True),
+    Option(("--debuginfo",), "DIR[:DIR]", hidden=True),
+    Option(("--traceable-functions",), "FILE", hidden=True),
+    Option(("--verify-llvm-ir",), hidden=True),
+    Option(("--mode",), "MODE", hidden=True),
+    Option(("--test",), hidden=True),
+    Option(("--bench",), hidden=True),
+    Option(("--fmt",), hidden=True),
+    Option(("--emit-elf",), "FILE", hidden=True),
+    Option(("--emit-llvm",), "FILE", hidden=True),
+    Option(("--aot",), "FILE", hidden=True),
+)
+
+USAGE = f"""\
+USAGE:
+    bpftrace [options] filename
+    bpftrace [options] - <stdin input>
+    bpftrace [options] -e 'program'
+
+{format_options(OPTIONS)}
+
+EXAMPLES:
+    bpftrace -l '*sleep*'
+        list probes containing "sleep"
+    bpftrace -e 'kprobe:do_nanosleep {{ printf("PID %d sleeping...\\n", pid); }}'
+        trace processes calling sleep
+    bpftrace -e 'tracepoint:raw_syscalls:sys_enter {{ @[comm] = count(); }}'
+        count syscalls by process name
+"""
+
+_FEATURES = ("kprobe_multi", "kprobe_session", "uprobe_multi")
+_MODES = ("codegen", "compiler-bench", "bench", "test", "format")
+_STAGES = {
+    "all": ("ast", "ir", "bpf"),
+    "ast": ("ast",),
+    "parse": ("ast",),
+    "types": ("ast",),
+    "codegen": ("ir",),
+    "codegen-opt": ("ir",),
+    "dis": ("bpf",),
+    "libbpf": (),
+    "verifier": (),
+}
+# What bpftrace can do and invivo cannot: said at once instead of ignored.
+_ABSENT = ("test", "bench", "fmt", "emit-elf", "emit-llvm", "aot", "probe-filter")
+
+
+class FatalError(Exception):
+    """A message in bpftrace's words, and the exit status. ``usage``: the help follows."""
+
+    def __init__(self, message: str, *, usage: bool = False, status: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.usage = usage
+        self.status = status
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run bpftrace's command line; return the exit status."""
+    given = list(sys.argv[1:] if words is None else words)
+    name = os.path.basename(sys.argv[0])
+    return guarded(name, lambda: _in_bpftraces_words(name, lambda: _command(given)))
+
+
+def _in_bpftraces_words(name: str, command: Callable[[], int]) -> int:
+    try:
+        return command()
+    except UsageError as mistake:
+        say(f"{name}: {mistake.classic}")
+        return say(USAGE)
+    except FatalError as problem:
+        say(problem.message)
+        if problem.usage:
+            say(USAGE)
+        return problem.status
+    except CompileError as mistakes:
+        from invivo.rendering import format_bpftrace
+
+        for diagnostic in mistakes.diagnostics:
+            say(format_bpftrace(diagnostic))
+        return EXIT_FAILED
+
+
+def _command(words: list[str]) -> int:
+    if not words:
+        return say(USAGE)
+    arguments = parse(OPTIONS, words, abbreviations=True)
+    if arguments.has("help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if arguments.has("version"):
+        sys.stdout.write(f"bpftrace v{BPFTRACE_VERSION} (invivo {VERSION})\n")
+        return 0
+    _check(arguments)
+    if arguments.has("info"):
+        from invivo.cli.doctor import bpftrace_info
+
+        sys.stdout.write(bpftrace_info(BPFTRACE_VERSION))
+        return 0
+    return _list(arguments) if arguments.has("list") else _run(arguments)
+
+
+def _check(arguments: Arguments) -> None:
+    """Refuse values and combinations, in bpftrace's words. Raises `FatalError`."""
+    form = arguments.value("f")
+    if form not in (None, "text", "json"):
+        raise FatalError(f"ERROR: Invalid output format \"{form}\"\nValid formats: 'text', 'json'")
+    if arguments.value("B") not in (None, "line", "full", "none"):
+        raise FatalError("USAGE: -B must be either 'line', 'full', or 'none'.")
+    if arguments.count("warnings") > 1:
+        raise FatalError("ERROR: -kk has been deprecated. Use a single -k to show run-time warnings.")
+    if arguments.has("warnings") and arguments.has("no-warnings"):
+        raise FatalError("USAGE: -k conflicts with --no-warnings")
+    if arguments.has("cmd") and arguments.has("pid"):
+        raise FatalError("USAGE: Cannot use both -c and -p.", usage=True)
+    for feature in ",".join(arguments.values("no-feature")).split(","):
+        if feature and feature not in _FEATURES:
+            raise FatalError(f"USAGE: --no-feature can only have values {', '.join(_FEATURES)}.")
+    for stage in _stages(arguments):
+        if stage not in _STAGES:
+            raise FatalError(f"USAGE: invalid option for -d: {stage}")
+    mode = arguments.value("mode")
+    if mode is not None and mode not in _MODES:
+        raise FatalError(f"USAGE: invalid option for --mode: {mode}")
+    absent = [f"--{name}" for name in _ABSENT if arguments.has(name)] + ([f"--mode {mode}"] if mode else [])
+    if absent:
+        raise FatalError(f"ERROR: {absent[0]} is not supported by invivo")
+
+
+def _stages(arguments: Arguments) -> list[str]:
+    return [stage for value in arguments.values("debug") for stage in value.split(",")]
+
+
+def _pid(arguments: Arguments) -> int | None:
+    text = arguments.value("pid")
+    if text is None:
+        return None
+    try:
+        pid = int(text, 0)
+    except ValueError:
+        raise FatalError(f"ERROR: Failed to parse pid: invalid integer: {text}") from None
+    if not 0 < pid <= 0x400000:
+        raise FatalError(f"ERROR: Pid out of range: {pid}")
+    try:
+        os.stat(f"/proc/{pid}")
+    except OSError as problem:
+        raise FatalError(f"ERROR: Failed to attach to pid: {problem.strerror}: {pid}") from problem
+    return pid
+
+
+# -- listing -----------------------------------------------------------------------------------
+
+
+def _list(arguments: Arguments) -> int:
+    from invivo.cli.list import Line, found, write
+    from invivo.probes.facts import LiveFacts
+
+    words = arguments.words + arguments.after
+    pid = _pid(arguments)
+    verbose = arguments.has("verbose")
+    text = arguments.value("e")
+    if text is not None or (words and os.path.isfile(words[0])):
+        source = _source(arguments)
+        lines = [Line(name) for name in _probes_of(source, arguments, pid)]
+        return 0 if write(lines, "text") else EXIT_FAILED
+    pattern = words[0] if words else "*:*"
+    if pattern.endswith(".bt"):
+        sys.stdout.write(
+            f"WARNING: It appears that '{pattern}' is a filename but the file does not exist. "
+            f"Treating '{pattern}' as a search pattern.\n"
+        )
+    facts = LiveFacts(pid)
+    write((line for each in pattern.split(",") for line in found(each, facts, verbose=verbose)), "text")
+    return 0
+
+
+def _probes_of(source: SourceFile, arguments: Arguments, pid: int | None) -> list[str]:
+    """The attach points of a program, without those that the session runs itself."""
+    from invivo.cli.tracing import Request, compile_request
+    from invivo.probes import provider_of
+    from invivo.probes.provider import Role
+
+    image = compile_request(Request(source=source, pid=pid, bpftrace=True, unsafe=True)).image
+    points = [point for program in image.programs if program.order >= 0 for point in program.plan.points]
+    return [point.name for point in points if provider_of(point).role in (Role.EVENT, Role.TIMER)]
+
+
+# -- running -----------------------------------------------------------------------------------
+
+
+def _source(arguments: Arguments) -> SourceFile:
+    text = arguments.value("e")
+    if text is not None:
+        return SourceFile("stdin", decoded(text.encode("utf-8", "surrogateescape")))
+    if not arguments.words:
+        raise FatalError("USAGE: filename or -e 'program' required.")
+    path = arguments.words[0]
+    try:
+        return read_source(path)
+    except InvivoError as problem:
+        reason = problem.__cause__.strerror if isinstance(problem.__cause__, OSError) else str(problem)
+        raise FatalError(f"ERROR: failed to open file '{path}': {reason}") from problem
+
+
+def _run(arguments: Arguments) -> int:
+    from invivo.cli.run import split_command
+    from invivo.cli.tracing import PrivilegeError, Request, trace
+    from invivo.target import Scope
+
+    pid = _pid(arguments)
+    source = _source(arguments)
+    words = arguments.words if arguments.has("e") else arguments.words[1:]
+    request = Request(
+        source=source,
+        parameters=tuple(words + arguments.after),
+        command=split_command(arguments.value("cmd")),
+        pid=pid,
+        scope=Scope.ALL if pid is None else Scope.PROCESS,
+        form=arguments.value("f") or "text",
+        output=arguments.value("output"),
+        buffering=arguments.value("B") or "",
+        quiet=arguments.has("quiet"),
+        verbose=arguments.has("verbose"),
+        dump=tuple(stage for each in _stages(arguments) for stage in _STAGES[each]),
+        dry_run=arguments.has("dry-run"),
+        unsafe=arguments.has("unsafe"),
+        warnings=arguments.has("warnings"),
+        suppress_warnings=arguments.has("no-warnings"),
+        environment=_environment(),
+        bpftrace=True,
+    )
+    try:
+        return trace(request)
+    except PrivilegeError as problem:
+        raise FatalError(
+            f"ERROR: Missing {problem.capabilities[0]} capability, please run bpftrace as the root user."
+        ) from problem
+    except InvivoError as problem:
+        hint = f"\nHINT: {problem.hint}" if problem.hint else ""
+        raise FatalError(f"ERROR: {problem}{hint}", status=_status_of(problem)) from problem
+
+
+def _status_of(problem: InvivoError) -> int:
+    from invivo.errors import ProcessError, VerifierError
+
+    if isinstance(problem, VerifierError) and not problem.too_large:
+        return EXIT_BUG
+    return EXIT_FAILED if isinstance(problem, ProcessError) else EXIT_RUN_FAILED
+
+
+def _environment() -> dict[str, str]:
+    """The settings in the environment: ``BPFTRACE_MAX_STRLEN`` ..."""
+    return {name: value for name, value in os.environ.items() if name.startswith("BPFTRACE_")}

@@ -1,0 +1,85 @@
+"""The stages of a compile as text: ``--dump ast|ir|bpf|image``, and what ``-v`` shows."""
+
+from __future__ import annotations
+
+from invivo.image import Image, ProgramImage
+from invivo.ir.layout import Layout, MapLayout, MapSpec, RecordLayout
+from invivo.library.spelling import spell
+from invivo.pipeline import Compilation
+
+_POINTS_SHOWN = 4
+
+
+def format_stage(compilation: Compilation, stage: str) -> str:
+    """A stage of a compile as text."""
+    match stage:
+        case "ast":
+            from invivo.lang.text import format_script
+
+            return format_script(compilation.script)
+        case "ir":
+            from invivo.ir.text import format_program
+
+            return format_program(compilation.program)
+        case "bpf":
+            from invivo.bpf.text import format_image
+
+            return format_image(compilation.image)
+        case _:
+            return describe_image(compilation.image, every_point=True) + describe_layout(compilation.image.layout)
+
+
+def describe_image(image: Image, *, every_point: bool = False) -> str:
+    """The maps and programs of an image, one line each, and where the programs are attached."""
+    lines = [_format_map(spec) for spec in image.maps]
+    for program in image.programs:
+        lines += _program_lines(program, every_point=every_point)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _format_map(spec: MapSpec) -> str:
+    frozen = " frozen" if spec.frozen else ""
+    flags = f" flags {spec.flags:#x}" if spec.flags else ""
+    return (
+        f"map {spec.name}: {spec.type.name.lower()} key {spec.key_size} value {spec.value_size} "
+        f"entries {spec.max_entries}{flags}{frozen}"
+    )
+
+
+def _program_lines(program: ProgramImage, *, every_point: bool) -> list[str]:
+    context = program.plan.context
+    points = program.plan.points
+    own = "" if program.order >= 0 else ", invivo's own"
+    functions = f", {len(program.functions)} functions" if len(program.functions) > 1 else ""
+    head = (
+        f"program {program.name}: {context.program.name.lower()}, {len(program.code) // 8} instructions"
+        f"{functions}, {len(points)} attach point{'' if len(points) == 1 else 's'}{own}"
+    )
+    shown = points if every_point else points[:_POINTS_SHOWN]
+    lines = [head, *(f"    {point.name}" for point in shown)]
+    if len(points) > len(shown):
+        lines.append(f"    and {len(points) - len(shown)} more")
+    return lines
+
+
+def describe_layout(layout: Layout) -> str:
+    """The memory of an image: the script's maps, the ring's records, the counters of losses."""
+    lines = [_format_map_layout(each) for each in layout.maps]
+    if layout.stride:
+        lines.append(f"ring: stride {layout.stride}")
+    lines += [_format_record(record) for record in layout.records]
+    lines += [f"loss {each.kind.value} {each.subject or '-'}: at {each.offset}" for each in layout.losses]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _format_map_layout(each: MapLayout) -> str:
+    key = "" if each.key is None else f"[{', '.join(map(spell, each.key))}]"
+    place = f" at {each.offset}" if each.storage.value.endswith("cell") else ""
+    stride = f" stride {each.stride}" if each.stride else ""
+    return f"value {each.name}{key}: {spell(each.value)}, {each.storage.value} in {each.map}{place}{stride}"
+
+
+def _format_record(record: RecordLayout) -> str:
+    fields = ", ".join(f"{field.name} {spell(field.type)} at {field.offset}" for field in record.fields)
+    name = type(record.action).__name__.lower()
+    return f"record {record.id}: {name}, {record.size} bytes, {record.strides} strides{': ' if fields else ''}{fields}"

@@ -1,0 +1,179 @@
+"""One trace from start to end, for both commands: fork, compile, load, show the events."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from invivo.cli.failures import say
+from invivo.cli.sources import open_output
+from invivo.diagnostics import SourceFile
+from invivo.errors import InvivoError, VerifierError
+from invivo.kernel.capabilities import missing
+from invivo.output.ndjson import Header
+from invivo.output.outputs import SinkOptions, open_sink
+from invivo.output.sink import Buffering, Dialect, Sink
+from invivo.output.terminal import display
+from invivo.pipeline import Compilation, CompileOptions, compile_source
+from invivo.probes.machine import Machine
+from invivo.record import Record
+from invivo.runtime.process import Child
+from invivo.runtime.session import Session, SessionOptions
+from invivo.target import Scope
+from invivo.version import VERSION
+
+_NOTHING: Mapping[str, str] = {}
+STAGES = ("ast", "ir", "bpf", "image")
+
+
+class PrivilegeError(InvivoError):
+    """This process may not trace. ``capabilities`` are those that are missing."""
+
+    def __init__(self, capabilities: list[str]) -> None:
+        one = len(capabilities) == 1
+        names = " and ".join(capabilities)
+        super().__init__(
+            f"tracing needs {names}, which this process does not have",
+            f"run it as root, or in a service with {'this capability' if one else 'these capabilities'} "
+            "(AmbientCapabilities=); `invivo doctor` says more",
+        )
+        self.capabilities = capabilities
+
+
+class Request(Record):
+    """What a command line asks for.
+
+    ``form``: text, json, ndjson. ``buffering``: "" (what suits the output), line, full, none.
+    ``environment``: variables whose settings (``BPFTRACE_MAX_STRLEN``) win over the program's own.
+    ``bpftrace``: that command's meaning of everything.
+    """
+
+    source: SourceFile
+    parameters: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    pid: int | None = None
+    scope: Scope = Scope.ALL
+    form: str = "text"
+    output: str | None = None
+    buffering: str = ""
+    quiet: bool = False
+    verbose: bool = False
+    dump: tuple[str, ...] = ()
+    dry_run: bool = False
+    unsafe: bool = False
+    warnings: bool = False
+    suppress_warnings: bool = False
+    environment: Mapping[str, str] = _NOTHING
+    bpftrace: bool = False
+
+
+def trace(request: Request) -> int:
+    """Do what is asked; return the exit status. Raises `CompileError`, `InvivoError`."""
+    # Before any thread or kernel object exists: a fork copies the whole process.
+    child = Child(request.command) if request.command and not request.dump else None
+    try:
+        compilation = compile_request(request)
+        if request.dump:
+            from invivo.cli.dump import format_stage
+
+            for stage in request.dump:
+                sys.stdout.write(format_stage(compilation, stage))
+            return 0
+        return _session(request, compilation, child)
+    finally:
+        if child is not None:
+            child.close()
+
+
+def compile_request(request: Request) -> Compilation:
+    """Compile, and show what the compiler warns of. Raises `CompileError`."""
+    options = CompileOptions(
+        parameters=request.parameters,
+        unsafe=request.unsafe,
+        bpftrace=request.bpftrace,
+        environment=request.environment,
+    )
+    with Machine(request.scope, request.pid) as machine:
+        compilation = compile_source(request.source, machine, options)
+    if compilation.warnings and not request.suppress_warnings:
+        from invivo.rendering import format_bpftrace, format_diagnostic
+
+        show = format_bpftrace if request.bpftrace else format_diagnostic
+        # bpftrace writes what it warns of at compile time where the results go.
+        stream = sys.stdout if request.bpftrace else sys.stderr
+        for warning in compilation.warnings:
+            stream.write(f"{show(warning)}\n")
+        stream.flush()
+    return compilation
+
+
+def check_privileges() -> None:
+    """Raise `PrivilegeError` if this process may not trace at all."""
+    lacking = missing(("CAP_BPF", "CAP_PERFMON"))
+    if lacking:
+        raise PrivilegeError(lacking)
+
+
+def _session(request: Request, compilation: Compilation, child: Child | None) -> int:
+    check_privileges()
+    if request.verbose:
+        from invivo.cli.dump import describe_image
+
+        say(describe_image(compilation.image))
+    fd = open_output(request.output) if request.output is not None else sys.stdout.fileno()
+    escape = display if os.isatty(fd) else None
+    session = Session(
+        compilation.image,
+        child=child,
+        pid=request.pid,
+        options=SessionOptions(
+            bpftrace=request.bpftrace,
+            follow=request.scope is Scope.TREE and request.pid is not None,
+            dry_run=request.dry_run,
+            escape=escape,
+        ),
+    )
+    try:
+        with session, os.fdopen(fd, "wb", closefd=request.output is not None) as stream:
+            sink = open_sink(
+                request.form,
+                stream,
+                sys.stderr.buffer,
+                Dialect.BPFTRACE if request.bpftrace else Dialect.INVIVO,
+                _sink_options(request, compilation, terminal=escape is not None),
+            )
+            _show(session, sink)
+            return session.status
+    except VerifierError as refusal:
+        if request.verbose:
+            say(refusal.log)
+        raise
+
+
+def _sink_options(request: Request, compilation: Compilation, *, terminal: bool) -> SinkOptions:
+    header = Header(
+        VERSION,
+        os.uname().release,
+        ((request.source.name, request.source.text),),
+        tuple(sys.argv[1:]),
+    )
+    return SinkOptions(
+        buffering=Buffering(request.buffering or "line"),
+        quiet=request.quiet,
+        trailer=compilation.image.layout.settings.truncation_trailer,
+        terminal=terminal,
+        errors_terminal=sys.stderr.isatty(),
+        header=header,
+    )
+
+
+def _show(session: Session, sink: Sink) -> None:
+    """Give every event to the output; whatever happens, what came is written."""
+    try:
+        for events in session.batches():
+            for event in events:
+                sink.event(event)
+            sink.flush()
+    finally:
+        sink.close()

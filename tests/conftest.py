@@ -1,0 +1,43 @@
+"""Options of the test run, and what tests of the kernel require."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from invivo.errors import InvivoError
+from invivo.kernel.features import Features
+
+_KERNEL_TESTS = Path(__file__).parent / "kernel"
+_KNOWN = pytest.StashKey[Features]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--bless", action="store_true", help="rewrite the golden cases with what is there now")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, by name, what this kernel cannot do: ``@pytest.mark.requires("kprobe_multi")``.
+
+    Names are those of `kernel.features`.  All of tests/kernel requires "bpf"; where CI runs, a
+    machine that cannot load programs is a failure.
+    """
+    required = [feature for marker in item.iter_markers("requires") for feature in marker.args]
+    if _KERNEL_TESTS in item.path.parents:
+        required.insert(0, "bpf")
+    for feature in required:
+        if not _has(item.config, feature):
+            reason = f"requires {feature}, which Linux {os.uname().release} does not give to this process"
+            if feature == "bpf" and os.environ.get("CI"):
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+
+
+def _has(config: pytest.Config, feature: str) -> bool:
+    known = config.stash.setdefault(_KNOWN, Features())
+    try:
+        return known.has(feature)
+    except InvivoError:
+        return False
