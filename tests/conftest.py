@@ -16,6 +16,7 @@ _KNOWN = pytest.StashKey[Features]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bless", action="store_true", help="rewrite the golden cases with what is there now")
+    parser.addoption("--guest-tests", default="", metavar="EXPRESSION", help="as -k, for the tests inside the guests")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

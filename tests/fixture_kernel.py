@@ -98,11 +98,14 @@ SLOTS = 8
 COUNTS = MapSpec("counts", MapType.ARRAY, 4, 8 * SLOTS, 1, abi.F_MMAPABLE)
 
 
-def counter(pid: int, kind: ProgramType, name: str = "counter") -> ProgramImage:
-    """Return a program that counts the events of one process, in the slot that its attach cookie says."""
+def counter(pid: int, kind: ProgramType, *, told_apart: bool = True) -> ProgramImage:
+    """Return a program that counts the events of one process, in the slot that its attach cookie says.
+
+    Without ``told_apart`` in slot 0: raw tracepoints have cookies since 6.10.
+    """
     save = move(6, 1)
     identify = call(GET_CURRENT_PID_TGID) + insn(0x77, 0, value=32)  # r0 >>= 32: the thread group
-    cookie = move(1, 6) + call(GET_ATTACH_COOKIE)
+    cookie = move(1, 6) + call(GET_ATTACH_COOKIE) if told_apart else constant(0, 0)
     bound = insn(0x57, 0, value=7)  # r0 &= 7
     add = move(2, 0) + insn(0x67, 2, value=3)  # r2 = r0 * 8
     load = wide(1)
@@ -111,7 +114,7 @@ def counter(pid: int, kind: ProgramType, name: str = "counter") -> ProgramImage:
     check = insn(0x55, 0, offset=size(tail), value=pid)
     code = save + identify + check + tail + constant(0, 0) + EXIT
     at = size(save, identify, check, cookie, bound, add)
-    return image(code, (Relocation(at, RelocationKind.MAP_VALUE, "counts"),), kind, name=name)
+    return image(code, (Relocation(at, RelocationKind.MAP_VALUE, "counts"),), kind, name="counter")
 
 
 def counts(found: Map) -> list[int]:

@@ -91,7 +91,7 @@ class FakeRing:
 
     def __init__(self) -> None:
         self.data = b""
-        self.read_end, self._write_end = os.pipe()
+        self.read_end, self.write_end = os.pipe()
         self.fd = self.read_end
 
     def put(self, record: bytes) -> None:
@@ -114,7 +114,7 @@ class FakeRing:
 
     def close(self) -> None:
         os.close(self.read_end)
-        os.close(self._write_end)
+        os.close(self.write_end)
 
 
 class FakeProgram:
@@ -167,8 +167,8 @@ class FakeKernel:
         return -1
 
     def load_program(self, image: ProgramImage, btf_fd: int, license_name: str) -> FakeProgram:
-        if image.name in self.refused:
-            raise self.refused[image.name]
+        if f"load {image.name}" in self.refused:
+            raise self.refused[f"load {image.name}"]
         self.journal.append(f"load {image.name}")
         return FakeProgram(image.name, self.journal, self.scripts.get(image.name, lambda: None))
 
@@ -177,8 +177,8 @@ class FakeKernel:
 
     def attach(self, plan: Plan, program: ProgramHandle, pid: int | None) -> list[Closeable]:
         name = plan.points[0].name
-        if name in self.refused:
-            raise self.refused[name]
+        if f"attach {name}" in self.refused:
+            raise self.refused[f"attach {name}"]
         self.journal.append(f"attach {name}")
         return [FakeLink(name, self.journal)]
 

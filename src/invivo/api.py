@@ -49,7 +49,7 @@ def trace(
             child.close()
         raise
     # Ctrl-C is a KeyboardInterrupt in Python; leaving the block then ends the session.
-    options = SessionOptions(follow=follow, signals=False)
+    options = SessionOptions(follow=pid is not None and scope is not Scope.PROCESS, signals=False)
     return Session(compilation.image, child=child, pid=pid, options=options)
 
 

@@ -81,11 +81,9 @@ class Code(Enum):
     BAD_LITERAL = "bad-literal"
     BAD_ATTACH_POINT = "bad-attach-point"
     BAD_CONFIG = "bad-config"
-    BAD_IMPORT = "bad-import"
     BAD_DECLARATION = "bad-declaration"
     NOT_SUPPORTED = "not-supported"
     # Probes.
-    UNKNOWN_PROBE = "unknown-probe"
     NO_MATCH = "no-match"
     TOO_MANY_PROBES = "too-many-probes"
     # Names.
@@ -107,17 +105,14 @@ class Code(Enum):
     BAD_INDEX = "bad-index"
     BAD_ASSIGNMENT = "bad-assignment"
     BAD_MACRO = "bad-macro"
-    SIGNEDNESS = "signedness"
     AGGREGATION = "aggregation"
     # Meaning.
     NOT_HERE = "not-here"
     UNSAFE = "unsafe"
     LIMIT = "limit"
-    ASSERTION = "assertion"
     UNREACHABLE = "unreachable"
     DISCARDED = "discarded"
     DEPRECATED = "deprecated"
-    PROGRAM_TOO_LARGE = "program-too-large"
 
 
 class Diagnostic(Record):

@@ -1,9 +1,9 @@
 """Immutable data classes that cost next to nothing at import.
 
 A frozen ``dataclass`` costs 0.45 ms at import, because its methods are generated
-as text for every class; a compiler has more than a hundred such classes, and a
-run of ``BEGIN { exit(); }`` builds instances of perhaps forty.  A ``Record``
-generates its ``__init__`` when the first instance is built, and nothing else.
+as text for every class, and a compiler has hundreds of such classes.  A `Record`
+class takes the code of an ``__init__`` with as many fields and puts its own names
+in; equality, hash and representation are shared (0.03 ms a class).
 
 Type checkers see ``dataclass_transform(frozen_default=True)``: fields come from
 annotations, assignment to a field is an error there (and only there: a check at
@@ -12,27 +12,38 @@ run time would triple the cost of building one).
 
 from __future__ import annotations
 
+from functools import cache
+from types import CodeType, FunctionType
 from typing import Any, TypeVar, dataclass_transform
 
 
-def _first_init(self: Any, *args: Any, **kwargs: Any) -> None:
-    """Generate the class's ``__init__``, then be it."""
-    cls = type(self)
-    defaults = cls.__record_defaults__
-    params = [f"{name}=_d[{name!r}]" if name in defaults else name for name in cls.__match_args__]
-    body = [f" self.{name}={name}" for name in cls.__match_args__] or [" pass"]
-    source = f"def __init__(self,{','.join(params)}):\n" + "\n".join(body)
-    scope: dict[str, Any] = {"_d": defaults}
-    exec(source, scope)
-    cls.__init__ = scope["__init__"]
-    cls.__init__(self, *args, **kwargs)
+@cache
+def _template(count: int) -> CodeType:
+    """The code of an ``__init__`` with ``count`` fields, under names that are replaced."""
+    names = [f"f{index}" for index in range(count)]
+    body = [f" self.{name}={name}" for name in names] or [" pass"]
+    scope: dict[str, FunctionType] = {}
+    exec(f"def __init__(self,{','.join(names)}):\n" + "\n".join(body), scope)
+    return scope["__init__"].__code__
+
+
+def _init(fields: tuple[str, ...], defaults: dict[str, Any]) -> FunctionType:
+    """Return an ``__init__`` that sets the fields. One compiled text serves all classes of a size."""
+    with_default = [field for field in fields if field in defaults]
+    if with_default and fields[-len(with_default) :] != tuple(with_default):
+        raise TypeError(f"a field without a default follows {with_default[0]}")
+    code = _template(len(fields)).replace(co_varnames=("self", *fields), co_names=fields)
+    return FunctionType(code, {}, "__init__", tuple(defaults[field] for field in with_default))
 
 
 @dataclass_transform(frozen_default=True)
 class RecordType(type):
-    """Metaclass of `Record`: turns annotations into slots and ``__match_args__``."""
+    """Metaclass of `Record`: turns annotations into slots and ``__match_args__``.
 
-    __match_args__: tuple[str, ...]
+    (Which is not declared here: pyright would take the declaration for the value.)
+    """
+
+    __record_fields__: tuple[str, ...]
     __record_defaults__: dict[str, Any]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, eq: bool = True) -> RecordType:
@@ -41,16 +52,16 @@ class RecordType(type):
         defaults: dict[str, Any] = {}
         for base in bases:
             if isinstance(base, RecordType):
-                fields += [field for field in base.__match_args__ if field not in fields]
+                fields += [field for field in base.__record_fields__ if field not in fields]
                 defaults |= base.__record_defaults__
         fields += [field for field in own if field not in fields]
         for field in own:
             if field in namespace:
                 defaults[field] = namespace.pop(field)
         namespace["__slots__"] = tuple(own)
-        namespace["__match_args__"] = tuple(fields)
+        namespace["__match_args__"] = namespace["__record_fields__"] = tuple(fields)
         namespace["__record_defaults__"] = defaults
-        namespace["__init__"] = _first_init
+        namespace["__init__"] = _init(tuple(fields), defaults)
         if not eq:
             namespace["__eq__"] = object.__eq__
             namespace["__hash__"] = object.__hash__
@@ -71,17 +82,17 @@ class Record(metaclass=RecordType):
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in type(self).__match_args__)
+        return all(getattr(self, name) == getattr(other, name) for name in type(self).__record_fields__)
 
     def __hash__(self) -> int:
-        return hash((type(self), *[getattr(self, name) for name in type(self).__match_args__]))
+        return hash((type(self), *[getattr(self, name) for name in type(self).__record_fields__]))
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in type(self).__match_args__)
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in type(self).__record_fields__)
         return f"{type(self).__name__}({fields})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple(getattr(self, name) for name in type(self).__match_args__)
+        return type(self), tuple(getattr(self, name) for name in type(self).__record_fields__)
 
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -89,5 +100,5 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 def replace(record: RecordT, /, **changes: Any) -> RecordT:
     """Return a copy of a record with some fields changed."""
-    fields = {name: getattr(record, name) for name in type(record).__match_args__}
+    fields = {name: getattr(record, name) for name in type(record).__record_fields__}
     return type(record)(**(fields | changes))

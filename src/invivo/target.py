@@ -174,12 +174,14 @@ class Target(Protocol):
     @property
     def cpus(self) -> int:
         """Possible CPUs (not online ones): the number of per-CPU slots."""
+        ...
 
     @property
     def scope(self) -> Scope: ...
 
     def expand(self, spec: ProbeSpec) -> Sequence[AttachPoint]:
         """Expand a probe and its wildcards. Raises `NoSuchProbeError`; never empty."""
+        ...
 
     def plan(self, points: Sequence[AttachPoint], uses: frozenset[str]) -> Sequence[Plan]:
         """Group points of one probe clause into programs.
@@ -188,38 +190,49 @@ class Target(Protocol):
         "stacks", "reg" ... so that the cheapest program that can give it is chosen, and so that
         points whose ``args`` differ get programs of their own.
         """
+        ...
 
     def helper_plan(self, name: str) -> Plan:
         """How invivo's own programs attach: "begin" (run once), "scope-fork", "scope-free"."""
+        ...
 
     def struct(self, keyword: str, name: str) -> Struct | None:
         """A struct or union of the kernel's BTF by name."""
+        ...
 
     def fields(self, struct: Struct) -> tuple[Field, ...]:
         """All members; anonymous structs and unions are flattened into their parent."""
+        ...
 
     def field(self, struct: Struct, name: str) -> Field | None:
         """One member, found without reading the others' types."""
+        ...
 
     def typedef(self, name: str) -> Type | None:
         """What a typedef or base type name (``size_t``, ``u32``) stands for."""
+        ...
 
     def enumeration(self, name: str) -> Enumeration | None: ...
 
     def enum_constant(self, name: str) -> tuple[Enumeration, int] | None:
         """A constant of any enum of the kernel."""
+        ...
 
     def kernel_address(self, symbol: str) -> int | None:
         """From kallsyms."""
+        ...
 
     def user_symbol(self, point: AttachPoint, symbol: str) -> tuple[int, int] | None:
         """Address (file offset based, as the symbol table says) and size of a symbol of the binary
         that a uprobe or USDT point is in."""
+        ...
 
     def per_cpu_variable(self, symbol: str) -> int | None:
         """BTF id of a per-CPU variable."""
+        ...
 
     def cgroup_id(self, path: str) -> int | None: ...
 
     def has(self, feature: str) -> bool:
         """Whether the kernel has a helper, kfunc or feature; tried on use, by BTF first."""
+        ...

@@ -20,17 +20,25 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from fixture_target import FixtureTarget
 
+from invivo.bpf.text import format_image
+from invivo.cli.dump import format_stage
 from invivo.diagnostics import CompileError, Diagnostic, Diagnostics, SourceFile
+from invivo.ir.text import format_program
 from invivo.lang.cdecl import parse_declarations
+from invivo.lang.check import check
+from invivo.lang.config import read_config
+from invivo.lang.lower import lower
 from invivo.lang.parse import parse
 from invivo.lang.text import format_script
+from invivo.pipeline import Compilation, CompileOptions, compile_source
 from invivo.rendering import format_bpftrace, format_diagnostic
 
 Render = Callable[[str, Mapping[str, str]], str]
 """From a program and the input sections to an expected section."""
 
-INPUTS: Final = ("parameters",)
+INPUTS: Final = ("parameters", "options")
 
 
 def _parsed(program: str, inputs: Mapping[str, str]) -> str:
@@ -67,9 +75,44 @@ def _parameters(inputs: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(shlex.split(inputs.get("parameters", "")))
 
 
+def _checked(program: str, inputs: Mapping[str, str]) -> str:
+    try:
+        found = _compiled(program, inputs).warnings
+    except CompileError as error:
+        found = error.diagnostics
+    return "\n".join(map(format_diagnostic, found)) or "none"
+
+
+def _lowered(program: str, inputs: Mapping[str, str]) -> str:
+    script = parse(_source(program), _parameters(inputs))
+    diagnostics = Diagnostics()
+    config, settings = read_config(script.config, {}, diagnostics)
+    checked = check(script, FixtureTarget(), config, diagnostics, parameters=_parameters(inputs))
+    return format_program(lower(checked, settings))
+
+
+def _instructions(program: str, inputs: Mapping[str, str]) -> str:
+    return format_image(_compiled(program, inputs).image)
+
+
+def _image(program: str, inputs: Mapping[str, str]) -> str:
+    return format_stage(_compiled(program, inputs), "image")
+
+
+def _compiled(program: str, inputs: Mapping[str, str]) -> Compilation:
+    """Compile for the frozen machine; the section ``options`` has ``unsafe`` or settings such as ``A=1``."""
+    words = shlex.split(inputs.get("options", ""))
+    environment = dict(word.split("=", 1) for word in words if "=" in word)
+    options = CompileOptions(_parameters(inputs), unsafe="unsafe" in words, environment=environment)
+    return compile_source(_source(program), FixtureTarget(), options)
+
+
 STAGES: Final[dict[str, dict[str, Render]]] = {
     "parse": {"ast": _parsed, "diagnostics": _diagnostics, "bpftrace": _bpftrace},
     "cdecl": {"diagnostics": _c_diagnostics},
+    "check": {"diagnostics": _checked},
+    "lower": {"ir": _lowered},
+    "bpf": {"bpf": _instructions, "image": _image},
 }
 
 

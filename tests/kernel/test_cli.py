@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 INVIVO = (sys.executable, "-m", "invivo")
-BPFTRACE = (sys.executable, "-c", "import sys; from invivo.cli.bpftrace import main; sys.exit(main())")
+BPFTRACE = (sys.executable, "-c", "from invivo.cli.bpftrace import main; main()")
 
 
 def invivo(*words: str, text: str | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -239,7 +239,7 @@ def test_a_command_is_traced_with_its_descendants_and_nothing_else() -> None:
 
 
 def test_a_process_is_traced_until_it_ends() -> None:
-    with subprocess.Popen(["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done"]) as traced:
+    with subprocess.Popen(["sh", "-c", "for i in $(seq 30); do sleep 0.1; done"]) as traced:
         done = invivo("run", "-q", "-e", "t:syscalls:sys_enter_* { @[pid] = count(); }", "-p", str(traced.pid))
     assert done.returncode == 0, done.stderr
     pids = {line[2:].partition("]")[0] for line in done.stdout.splitlines() if line.startswith("@[")}
@@ -247,7 +247,7 @@ def test_a_process_is_traced_until_it_ends() -> None:
 
 
 def test_follow_adds_the_children_of_a_process() -> None:
-    with subprocess.Popen(["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done"]) as traced:
+    with subprocess.Popen(["sh", "-c", "for i in $(seq 30); do sleep 0.1; done"]) as traced:
         done = invivo(
             "run", "-q", "--follow", "-e", "t:syscalls:sys_enter_* { @[comm] = count(); }", "-p", str(traced.pid)
         )
@@ -336,9 +336,9 @@ def test_mistakes_are_explained(words: list[str], status: int, expected: str) ->
 def test_without_capabilities() -> None:
     """What a user hears who may not trace. A first run loads everything: nobody may not read this checkout."""
     program = (
-        "import os, sys; from invivo.cli.main import main; main(['run', '-q', '-e', 'BEGIN { exit(); }']);"
+        "import os, sys; from invivo.cli.main import run_words; run_words(['run', '-q', '-e', 'BEGIN { exit(); }']);"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
-        "sys.exit(main(['run', '-e', 'BEGIN { exit(); }']))"
+        "sys.exit(run_words(['run', '-e', 'BEGIN { exit(); }']))"
     )
     done = _run((sys.executable, "-c", program), None, None)
     assert done.stderr == (

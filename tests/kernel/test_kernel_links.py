@@ -83,6 +83,7 @@ def test_two_attachments_of_one_program_are_told_apart() -> None:
         assert counts(maps["counts"])[:2] == [20, 20]
 
 
+@pytest.mark.requires("raw_tracepoint_cookies")
 def test_a_raw_tracepoint_is_attached_with_a_cookie() -> None:
     with (
         traced() as process,
@@ -100,10 +101,25 @@ def test_a_raw_tracepoint_is_attached_with_a_cookie() -> None:
         assert counts(maps["counts"]) == found
 
 
+def test_a_raw_tracepoint_is_attached_without_a_cookie() -> None:
+    with (
+        traced() as process,
+        opened(COUNTS) as maps,
+        loaded(counter(process.pid, ProgramType.RAW_TRACEPOINT, told_apart=False), maps) as program,
+    ):
+        link = links.raw_tracepoint(program, "sys_enter")
+        process.do(100)
+        link.close()
+        found = counts(maps["counts"])
+        assert 100 <= found[0] < 120
+        process.do(10)
+        assert counts(maps["counts"]) == found
+
+
 def test_a_raw_tracepoint_that_does_not_exist_is_named() -> None:
     with (
         opened(COUNTS) as maps,
-        loaded(counter(os.getpid(), ProgramType.RAW_TRACEPOINT), maps) as program,
+        loaded(counter(os.getpid(), ProgramType.RAW_TRACEPOINT, told_apart=False), maps) as program,
         pytest.raises(SyscallError) as error,
     ):
         links.raw_tracepoint(program, "no_such_event")
@@ -117,7 +133,7 @@ def test_a_program_typed_by_btf_is_attached_without_a_name() -> None:
     target = btf.find(BtfKind.TYPEDEF, "btf_trace_sys_enter")
     assert target is not None
     with traced() as process, opened(COUNTS) as maps:
-        typed = counter(process.pid, ProgramType.TRACING_RAW_TP)
+        typed = counter(process.pid, ProgramType.TRACING_RAW_TP, told_apart=False)
         kind = ProgramType.TRACING_RAW_TP
         with loaded(image(typed.code, typed.relocations, kind, attach_btf_id=target), maps) as program:
             link = links.raw_tracepoint(program, None)
@@ -162,6 +178,7 @@ def test_a_user_function_and_its_return_are_probed_in_one_process() -> None:
         assert counts(maps["counts"])[:4] == [0, 30, 25, 0]
 
 
+@pytest.mark.requires("uprobe_multi")
 def test_many_user_functions_are_probed_with_one_link() -> None:
     action = "os.getppid(); os.getpid()"
     places = [libc("getppid"), libc("getpid"), libc("getuid")]
@@ -179,6 +196,56 @@ def test_many_user_functions_are_probed_with_one_link() -> None:
         assert counts(maps["counts"])[:4] == [0, 40, 40, 0]
 
 
+@pytest.mark.requires("kprobe_multi")
+@pytest.mark.parametrize("retprobe", [False, True], ids=["entry", "return"])
+def test_many_kernel_functions_are_probed_with_one_link(retprobe: bool) -> None:
+    names = ["__x64_sys_getppid", "__x64_sys_getuid"]
+    with (
+        traced("os.getppid(); os.getuid(); os.getuid()") as process,
+        opened(COUNTS) as maps,
+        loaded(counter(process.pid, ProgramType.KPROBE_MULTI), maps) as program,
+    ):
+        link = links.kprobe_multi(program, names, cookies=[1, 2], retprobe=retprobe)
+        process.do(10)
+        link.close()
+        process.do(10)
+        assert counts(maps["counts"])[:4] == [0, 10, 20, 0]
+
+
+@pytest.mark.requires("kprobe")
+def test_a_kernel_function_and_its_return_are_probed() -> None:
+    with (
+        traced() as process,
+        opened(COUNTS) as maps,
+        loaded(counter(process.pid, ProgramType.KPROBE), maps) as program,
+    ):
+        entry = links.perf_event(program, perf.open_kprobe("__x64_sys_getppid"), 1)
+        leaving = links.perf_event(program, perf.open_kprobe("__x64_sys_getppid", retprobe=True), 2)
+        process.do(10)
+        leaving.close()
+        entry.close()
+        process.do(10)
+        assert counts(maps["counts"])[:4] == [0, 10, 10, 0]
+
+
+@pytest.mark.requires("fentry")
+def test_a_kernel_function_is_probed_without_a_trap() -> None:
+    btf = vmlinux.open_btf()
+    assert btf is not None
+    target = btf.find(BtfKind.FUNC, "__x64_sys_getppid")
+    assert target is not None
+    with traced() as process, opened(COUNTS) as maps:
+        typed = counter(process.pid, ProgramType.TRACING_FENTRY)
+        kind = ProgramType.TRACING_FENTRY
+        with loaded(image(typed.code, typed.relocations, kind, attach_btf_id=target), maps) as program:
+            link = links.tracing(program, cookie=4)
+            process.do(10)
+            link.close()
+            process.do(10)
+        assert counts(maps["counts"])[:6] == [0, 0, 0, 0, 10, 0]
+
+
+@pytest.mark.requires("btf")
 def test_an_iterator_is_read() -> None:
     btf = vmlinux.open_btf()
     assert btf is not None
@@ -208,7 +275,10 @@ def test_an_iterator_is_read() -> None:
 def test_an_event_is_closed_if_it_cannot_be_attached() -> None:
     event = Tracefs().event_id("syscalls", "sys_enter_getppid")
     before = descriptors()
-    with opened(COUNTS) as maps, loaded(counter(os.getpid(), ProgramType.RAW_TRACEPOINT), maps) as program:
+    with (
+        opened(COUNTS) as maps,
+        loaded(counter(os.getpid(), ProgramType.RAW_TRACEPOINT, told_apart=False), maps) as program,
+    ):
         perf_fd = perf.open_tracepoint(event)
         with pytest.raises(SyscallError) as error:
             links.perf_event(program, perf_fd)

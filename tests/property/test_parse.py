@@ -71,7 +71,7 @@ def check(text: str) -> None:
 def shape(value: object) -> object:
     """A tree as nested tuples, without spans, order of items aside."""
     if isinstance(value, ast.Node):
-        fields = [name for name in type(value).__match_args__ if name not in ("span", "name_span", "source")]
+        fields = [name for name in type(value).__record_fields__ if name not in ("span", "name_span", "source")]
         if isinstance(value, ast.AttachPoint):
             fields.remove("text")  # it keeps the quotes as they were written
         return (type(value).__name__, *[shape(getattr(value, name)) for name in fields])

@@ -24,6 +24,7 @@ from invivo.lang.bt.config import canonical_key
         (r'u:"a\"b\\c\d":e', 15, ("u", r"a\"b\c\d".replace("\\" + '"', '"'), "e")),
         ('u:a"b c"d', 9, ("u", "ab cd")),
         ("kprobe:f+0x10 {", 13, ("kprobe", "f+0x10")),
+        ("u:/\udcff\u00e9:f", 7, ("u", "/\udcff\u00e9", "f")),
         ("*:*fo?[a-z]}", 12, ("*", "*fo?[a-z]}")),
     ],
 )
@@ -53,6 +54,8 @@ def test_a_label_is_no_part() -> None:
         ("u:$0", 2, 4, "param $0 is out of integer range [1, 9223372036854775807]"),
         ("u:$99999999999999999999:x", 2, 23, "param $99999999999999999999 is out of integer range"),
         ('u:"x\ny"', 2, 4, "unterminated string"),
+        ("u:a\x1bb", 3, 4, "unexpected character 'U+001B'"),
+        ("\ufeffu:a", 0, 1, "unexpected character 'U+FEFF'"),
         ("a= ", 0, 2, "expected a probe after its name"),
     ],
 )

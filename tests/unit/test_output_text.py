@@ -247,6 +247,18 @@ def test_buffering(buffering: Buffering, after_events: list[bytes], after_flush:
     assert b"".join(stream.pieces) == b"12"
 
 
+@pytest.mark.parametrize("buffering", Buffering)
+def test_many_events_at_once_are_the_same_as_one_by_one(buffering: Buffering) -> None:
+    events: list[Event] = [Attached(1), *(Printed(f"{i}\n", (i,)) for i in range(3)), Row(1), Printed("x", ())]
+    options = SinkOptions(buffering=buffering)
+    stream = Writes()
+    sink = open_sink("text", stream, io.BytesIO(), Dialect.INVIVO, options)
+    sink.events(events)
+    sink.close()
+    assert b"".join(stream.pieces).decode() == shown(*events, options=options)[0] == "0\n1\n2\n1\nx"
+    assert len(stream.pieces) == (5 if buffering is Buffering.NONE else 1)
+
+
 def test_what_was_printed_is_written_before_a_complaint() -> None:
     stream = Writes()
     sink = open_sink("text", stream, stream)

@@ -16,7 +16,7 @@ ALL = (1 << 64) - 1
 
 
 def printed(form: str, *values: Value, bpftrace: bool = True) -> str:
-    return compile_format(parse_format(form), ValueText(), bpftrace=bpftrace)(values)
+    return compile_format(parse_format(form), ValueText(), bpftrace=bpftrace).write(values)
 
 
 CASES: list[tuple[str, tuple[Value, ...], str, str]] = [
@@ -68,4 +68,4 @@ def test_what_does_not_fit_says_so_in_the_text() -> None:
 def test_only_the_values_are_escaped_for_a_terminal() -> None:
     write = compile_format(parse_format("\x1b[1m%s\n%c%s\t"), ValueText("..", display))
     stack = Stack(True, StackMode.BPFTRACE, (Frame(1, "f\x1b", 1, ""),))
-    assert write(["a\x1b\n", 7, stack]) == "\x1b[1ma\\x1b\\n\n\\x07\n        f\\x1b+1\n\t"
+    assert write.write(["a\x1b\n", 7, stack]) == "\x1b[1ma\\x1b\\n\n\\x07\n        f\\x1b+1\n\t"

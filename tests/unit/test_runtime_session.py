@@ -8,8 +8,11 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from invivo.diagnostics import SourceFile, Span
 from invivo.errors import ProcessError, SyscallError, VerifierError
@@ -46,10 +49,12 @@ from invivo.ir.layout import (
 )
 from invivo.probes.provider import Role
 from invivo.record import replace
+from invivo.runtime.actions import Actions
 from invivo.runtime.process import Child
 from invivo.runtime.session import Session, SessionOptions
 from invivo.target import ProgramType
-from runtime_fakes import FakeKernel, image, layout, program, ring_record
+from invivo.values import ValueText
+from runtime_fakes import FakeKernel, FakeNames, image, layout, program, ring_record
 
 NUMBER = t.Field("n", t.UINT64, 8)
 PRINT, EXIT, PRINT_MAP, CLEAR, ZERO, TIME, FAILED, JOIN, ELEMENT, CAT, SYSTEM, WARN, ROW = range(13)
@@ -93,6 +98,20 @@ LAYOUT = layout(
 
 BEGIN = program("begin", Role.BEGIN, 0)
 END = program("end", Role.END, 1)
+
+
+@pytest.fixture(autouse=True)
+def _no_session_runs_for_ever() -> Iterator[None]:
+    """A session that misses its end waits: the test fails instead."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError("the session does not end")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def number(identity: int, *values: int, flags: int = 0) -> bytes:
@@ -378,6 +397,50 @@ def test_records_are_handled_in_their_order() -> None:
             place="stdin:1:20-33",
         ),
     ]
+
+
+NAME_AND_NUMBER = RecordLayout(
+    0, kinds.Printf(parse_format("%s %d %p %x\n")),
+    (
+        t.Field("s", t.String(16), 8),
+        t.Field("n", t.INT64, 24),
+        t.Field("p", t.Pointer(t.VOID), 32),
+        t.Field("x", t.INT32, 40),
+    ),
+    48, 1,
+)  # fmt: skip
+OTHER = RecordLayout(1, kinds.Printf(parse_format("other %d\n")), (t.Field("n", t.INT32, 8),), 16, 1)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),  # the kind
+            st.integers(1, 40),  # how many in a row
+            st.sampled_from([b"bash", b"\xff", b"full-of-letters!", b""]),
+            st.integers(-(1 << 63), (1 << 63) - 1),
+            st.sampled_from([0, 0, 0, kinds.RECORD_READ_FAILED]),
+            st.booleans(),  # discarded
+        ),
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_records_read_in_columns_give_what_they_give_alone(
+    groups: list[tuple[int, int, bytes, int, int, bool]], bpftrace: bool
+) -> None:
+    described = layout([NAME_AND_NUMBER, OTHER])
+    records = []
+    for kind, count, name, value, flags, discarded in groups:
+        bodies = struct.pack("<16sqQi", name, value, value & 0xFF, value & 0x7F), struct.pack("<q", value)
+        records += [ring_record(kind, bodies[kind], flags=flags, discarded=discarded)] * count
+    actions = Actions(described, {}, FakeNames(), ValueText(), bpftrace=bpftrace)
+    alone = [event for record in records for event in actions.handle(memoryview(record))]
+    assert actions.handle(memoryview(b"".join(records))) == alone
+    for event in alone:
+        assert isinstance(event, Printed)
+        assert ("full-of" in event.text) == ("full-of-letters!.." in event.text)
 
 
 def test_time_is_that_of_the_handling() -> None:

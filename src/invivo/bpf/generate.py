@@ -7,6 +7,7 @@ import re
 from invivo.bpf import insn as bpf
 from invivo.bpf.btf import BtfBuilder
 from invivo.bpf.encode import encode
+from invivo.bpf.jumps import straighten
 from invivo.bpf.limits import FRAME_ROUNDING, FRAMES, STACK_BYTES, LimitError, StackLimitError
 from invivo.bpf.registers import Allocated, allocate
 from invivo.bpf.select import select
@@ -48,7 +49,9 @@ class _Generator:
     def compile(self, name: str) -> Allocated:
         if name not in self.compiled:
             function = self.functions[name]
-            self.compiled[name] = allocate(select(function), len(function.parameters))
+            allocated = allocate(select(function), len(function.parameters))
+            blocks = straighten(allocated.blocks)
+            self.compiled[name] = Allocated(name, blocks, allocated.frame_bytes)
         return self.compiled[name]
 
     def calls(self, name: str) -> tuple[str, ...]:

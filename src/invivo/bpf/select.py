@@ -16,7 +16,7 @@ from invivo.diagnostics import Span
 from invivo.ir import ops
 from invivo.ir.helpers import PROBE_READ_KERNEL
 from invivo.ir.ops import BinaryOp, CompareOp, Function, Op, Operand, Value
-from invivo.ir.uses import operands, reverse_postorder
+from invivo.ir.uses import operands, predecessors, reverse_postorder
 from invivo.record import Record
 
 MASK64: Final = (1 << 64) - 1
@@ -116,6 +116,7 @@ class _Selector:
 
     def run(self) -> Selected:
         order = reverse_postorder(self.function)
+        leaving: dict[str, dict[str, tuple[int, int]]] = {}
         for block in order:
             for op in (*block.ops, block.end):
                 for operand in operands(op):
@@ -123,8 +124,11 @@ class _Selector:
                         self.uses[operand.id] = self.uses.get(operand.id, 0) + 1
             for op in block.ops:
                 self.note_place(op)
+        before = predecessors(self.function)
         for index, block in enumerate(order):
-            self.open(block.label)
+            # A block with one way in still has the addresses that were loaded on that way.
+            only = before[block.label][0] if len(before[block.label]) == 1 else ""
+            self.open(block.label, leaving.get(only, {}))
             if index == 0:
                 for number, parameter in enumerate(self.function.parameters):
                     self.move(self.define(parameter), number + 1)
@@ -133,16 +137,17 @@ class _Selector:
                 self.op(op)
             self.span = getattr(block.end, "span", None) or self.span
             self.end(block.end, order[index + 1].label if index + 1 < len(order) else "")
+            leaving[block.label] = self.loaded
             self.span = None
         return Selected(self.function.name, self.blocks, self.next_register, self.frame_bytes, frozenset(self.held))
 
     # -- blocks and registers ------------------------------------------------------------------
 
-    def open(self, label: str) -> None:
+    def open(self, label: str, loaded: dict[str, tuple[int, int]]) -> None:
         self.label = label
         self.part = 0
         self.insns = []
-        self.loaded = {}
+        self.loaded = dict(loaded)
 
     def close(self, *targets: str) -> None:
         self.blocks.append(SelectedBlock(self.label, self.insns, targets))

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from invivo.cli.failures import EXIT_BUG, guarded, say
 from invivo.cli.options import Arguments, Option, UsageError, format_options, parse
+from invivo.cli.process import run_process
 from invivo.cli.sources import decoded, read_source
 from invivo.diagnostics import CompileError, SourceFile
 from invivo.errors import InvivoError
@@ -102,11 +104,14 @@ class FatalError(Exception):
         self.status = status
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run bpftrace's command line; return the exit status."""
-    given = list(sys.argv[1:] if words is None else words)
-    name = os.path.basename(sys.argv[0])
-    return guarded(name, lambda: _in_bpftraces_words(name, lambda: _command(given)))
+def main() -> NoReturn:
+    """The command's process: runs its command line, and ends with the exit status."""
+    run_process(lambda: run_words(sys.argv[1:], os.path.basename(sys.argv[0])))
+
+
+def run_words(words: Sequence[str], name: str = "invivo-bpftrace") -> int:
+    """Run bpftrace's command line, without the name of the command; return the exit status."""
+    return guarded(name, lambda: _in_bpftraces_words(name, lambda: _command(list(words))))
 
 
 def _in_bpftraces_words(name: str, command: Callable[[], int]) -> int:

@@ -308,7 +308,7 @@ def as_json(findings: Sequence[Finding]) -> str:
     """One object: the verdict, and all findings."""
     import json
 
-    found = [{name: getattr(finding, name) for name in Finding.__match_args__} for finding in findings]
+    found = [{name: getattr(finding, name) for name in Finding.__record_fields__} for finding in findings]
     return json.dumps({"works": can_work(findings), "findings": found}, indent=1) + "\n"
 
 

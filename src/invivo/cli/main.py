@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from invivo.cli.failures import guarded
 from invivo.cli.options import UsageError
+from invivo.cli.process import run_process
 
 USAGE = """\
 invivo asks questions of a running Linux system: programs in the bpftrace language, compiled to eBPF by invivo itself.
@@ -29,11 +31,15 @@ examples:
 """
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    given = list(sys.argv[1:] if words is None else words)
-    name = f"invivo {given[0]}" if given and given[0] in _COMMANDS else "invivo"
-    return guarded(name, lambda: _dispatch(given))
+def main() -> NoReturn:
+    """The command's process: runs its command line, and ends with the exit status."""
+    run_process(lambda: run_words(sys.argv[1:]))
+
+
+def run_words(words: Sequence[str]) -> int:
+    """Run a command line, without the name of the command; return the exit status."""
+    name = f"invivo {words[0]}" if words and words[0] in _COMMANDS else "invivo"
+    return guarded(name, lambda: _dispatch(list(words)))
 
 
 def _dispatch(words: list[str]) -> int:

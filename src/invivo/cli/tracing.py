@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from invivo.cli.failures import say
+from invivo.cli.process import collect_from_now
 from invivo.cli.sources import open_output
 from invivo.diagnostics import SourceFile
 from invivo.errors import InvivoError, VerifierError
@@ -129,7 +130,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
         pid=request.pid,
         options=SessionOptions(
             bpftrace=request.bpftrace,
-            follow=request.scope is Scope.TREE and request.pid is not None,
+            follow=request.pid is not None and request.scope is not Scope.PROCESS,
             dry_run=request.dry_run,
             escape=escape,
         ),
@@ -143,6 +144,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                 Dialect.BPFTRACE if request.bpftrace else Dialect.INVIVO,
                 _sink_options(request, compilation, terminal=escape is not None),
             )
+            collect_from_now()
             _show(session, sink)
             return session.status
     except VerifierError as refusal:
@@ -152,20 +154,20 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
 
 
 def _sink_options(request: Request, compilation: Compilation, *, terminal: bool) -> SinkOptions:
-    header = Header(
-        VERSION,
-        os.uname().release,
-        ((request.source.name, request.source.text),),
-        tuple(sys.argv[1:]),
-    )
     return SinkOptions(
         buffering=Buffering(request.buffering or "line"),
         quiet=request.quiet,
         trailer=compilation.image.layout.settings.truncation_trailer,
         terminal=terminal,
         errors_terminal=sys.stderr.isatty(),
-        header=header,
+        header=_header(request),
     )
+
+
+def _header(request: Request) -> Header:
+    """What a stream of events says of itself."""
+    source = request.source
+    return Header(VERSION, os.uname().release, ((source.name, source.text),), tuple(sys.argv[1:]))
 
 
 def _show(session: Session, sink: Sink) -> None:

@@ -66,7 +66,7 @@ def rewrite_op(op: Op, change: Callable[[Operand], Operand]) -> Op:
             changes[name] = new
     if not changes:
         return op
-    fields = [changes.get(name, getattr(op, name)) for name in type(op).__match_args__]
+    fields = [changes.get(name, getattr(op, name)) for name in type(op).__record_fields__]
     changed: Op = type(op)(*fields)
     return changed
 

@@ -8,10 +8,15 @@ from __future__ import annotations
 import os
 
 
-def read_text(path: str) -> str:
-    """Return a file's text. Raises `OSError`."""
+def read_bytes(path: str) -> bytes:
+    """Return a file's content. Raises `OSError`."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
-        return file.read().decode(errors="replace")
+        return file.read()
+
+
+def read_text(path: str) -> str:
+    """Return a file's text; bytes that are no UTF-8 stay what they are (surrogateescape). Raises `OSError`."""
+    return read_bytes(path).decode("utf-8", "surrogateescape")
 
 
 def exists(path: str) -> bool:

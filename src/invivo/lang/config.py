@@ -11,6 +11,7 @@ from invivo.lang.suggest import nearest
 from invivo.library.record import Config
 from invivo.record import Record, replace
 
+_LONGEST_STRING = 1 << 20  # what a map of the kernel takes as a value, with room to spare
 _PREFIX = "bpftrace_"
 _STACK_MODES = ("bpftrace", "perf", "raw", "build_id")
 _LICENSES = (
@@ -24,30 +25,54 @@ _LICENSES = (
 
 
 class Option(Record, eq=False):
-    """One key: the record that holds it, its field, and what it may be."""
+    """One key: the record that holds it, its field, what it is for, and what it may be."""
 
     holder: type[Config] | type[Settings]
     field: str
     kind: type[int] | type[bool] | type[str]
+    doc: str
     choices: tuple[str, ...] = ()
+    least: int = 0
+    most: int = (1 << 32) - 1
 
 
 OPTIONS: dict[str, Option] = {
-    "max_strlen": Option(Config, "max_strlen", int),
-    "max_map_keys": Option(Config, "max_map_keys", int),
-    "max_probes": Option(Config, "max_probes", int),
-    "max_bpf_progs": Option(Config, "max_bpf_progs", int),
-    "on_stack_limit": Option(Config, "on_stack_limit", int),
-    "stack_mode": Option(Config, "stack_mode", str, _STACK_MODES),
-    "missing_probes": Option(Config, "missing_probes", str, ("error", "warn", "ignore")),
-    "license": Option(Config, "license", str, _LICENSES),
-    "print_maps_on_exit": Option(Settings, "print_maps_on_exit", bool),
-    "str_trunc_trailer": Option(Settings, "truncation_trailer", str),
-    "max_cat_bytes": Option(Settings, "max_cat_bytes", int),
-    "cpp_demangle": Option(Settings, "cpp_demangle", bool),
-    "perf_rb_pages": Option(Settings, "ring_pages", int),
-    "cache_user_symbols": Option(Settings, "cache_user_symbols", str, ("PER_PID", "PER_PROGRAM", "NONE")),
-    "show_debug_info": Option(Settings, "show_debug_info", bool),
+    "max_strlen": Option(
+        Config,
+        "max_strlen",
+        int,
+        "bytes of a string, its terminator counted: what str() and buf() read at most",
+        least=1,
+        most=_LONGEST_STRING,
+    ),
+    "max_map_keys": Option(Config, "max_map_keys", int, "elements of a map that is not declared with a size", least=1),
+    "max_probes": Option(Config, "max_probes", int, "attach points of a script, wildcards expanded"),
+    "max_bpf_progs": Option(Config, "max_bpf_progs", int, "accepted; invivo needs few programs"),
+    "on_stack_limit": Option(Config, "on_stack_limit", int, "bytes up to which a value is kept on the program's stack"),
+    "stack_mode": Option(Config, "stack_mode", str, "how stacks are shown", _STACK_MODES),
+    "missing_probes": Option(
+        Config,
+        "missing_probes",
+        str,
+        "what to do about a probe that this kernel does not have",
+        ("error", "warn", "ignore"),
+    ),
+    "license": Option(Config, "license", str, "the licence that the programs declare to the kernel", _LICENSES),
+    "print_maps_on_exit": Option(Settings, "print_maps_on_exit", bool, "show all maps at the end"),
+    "str_trunc_trailer": Option(Settings, "truncation_trailer", str, "what follows a string that was cut"),
+    "max_cat_bytes": Option(Settings, "max_cat_bytes", int, "bytes of a file that cat() shows"),
+    "cpp_demangle": Option(Settings, "cpp_demangle", bool, "show C++ names as in the source"),
+    "perf_rb_pages": Option(
+        Settings, "ring_pages", int, "pages of the ring buffer, a power of two; 0: chosen by invivo"
+    ),
+    "cache_user_symbols": Option(
+        Settings,
+        "cache_user_symbols",
+        str,
+        "accepted: how long symbols of processes are remembered",
+        ("PER_PID", "PER_PROGRAM", "NONE"),
+    ),
+    "show_debug_info": Option(Settings, "show_debug_info", bool, "accepted: places in source files in stacks"),
 }
 _WITHOUT_EFFECT = frozenset(
     {
@@ -85,7 +110,8 @@ def read_config(
         text = environment.get((_PREFIX + key).upper())
         if text is not None:
             _set(key, text, None, values, diagnostics)
-    return replace(Config(), **values[Config]), replace(Settings(), **values[Settings])
+    config = replace(Config(), **values[Config])
+    return config, replace(Settings(max_strlen=config.max_strlen), **values[Settings])
 
 
 def _set(
@@ -110,8 +136,12 @@ def _set(
         return
     read = _READ[option.kind](value)
     if read is None or (option.choices and read not in option.choices):
-        expected = " ".join(option.choices) or {int: "a number", bool: "true or false", str: "a text"}[option.kind]
+        expected = ", ".join(option.choices) or {int: "a number", bool: "true or false", str: "a text"}[option.kind]
         diagnostics.error(Code.BAD_CONFIG, span, f"invalid value for {key}: {value}", f"expected {expected}")
+        return
+    if isinstance(read, int) and option.kind is int and not option.least <= read <= option.most:
+        expected = f"expected {option.least} to {option.most}"
+        diagnostics.error(Code.BAD_CONFIG, span, f"{key} is out of range: {value}", expected)
         return
     values[option.holder][option.field] = read
 

@@ -45,6 +45,7 @@ class DeclaredTarget:
         for name, value in declarations.constants:
             self._constants.setdefault(name, (Enumeration("", 32, value < 0, ((name, value),)), value))
         self._anonymous = 0
+        self._open: set[tuple[str, str]] = set()  # being laid out
         for struct in declarations.structs:
             self._lay_out(struct)
 
@@ -59,6 +60,7 @@ class DeclaredTarget:
         if key in self._laid:
             return self._laid[key]
         self._laid[key] = Laid(Struct(declared.keyword, name, 0), 1, ())  # for pointers to itself
+        self._open.add(key)
         placing = _Placing(declared.keyword == "union", declared.packed)
         for member in declared.members:
             self._place(placing, member)
@@ -66,14 +68,29 @@ class DeclaredTarget:
         size = -(-placing.end_bits // (8 * alignment)) * alignment
         laid = Laid(Struct(declared.keyword, name, size), alignment, tuple(placing.fields))
         self._laid[key] = laid
+        self._open.discard(key)
         return laid
 
     def _place(self, placing: _Placing, member: Member) -> None:
+        element = member.type
+        while isinstance(element, ArrayOf):
+            element = element.element
+        if isinstance(element, NamedType) and (element.keyword, element.name) in self._open:
+            self._diagnostics.error(
+                Code.BAD_DECLARATION,
+                member.span,
+                f"{element.keyword} {element.name} cannot contain itself",
+                "a pointer to it can be a member",
+            )
         type_, alignment = self._type(member.type, member)
         alignment = 1 if placing.packed else alignment
         alignment = max(alignment, member.aligned or 1)
         if member.bits is not None:
             placing.bitfield(member.name, type_, member.bits)
+            if member.name and placing.fields[-1].bit_offset + member.bits > 64:
+                self._diagnostics.error(
+                    Code.NOT_SUPPORTED, member.span, "a bitfield that is spread over nine bytes is not supported"
+                )
             return
         offset = placing.member(t.size_bytes(type_), alignment)
         if not member.name and isinstance(type_, Struct):
@@ -81,7 +98,7 @@ class DeclaredTarget:
         else:
             placing.fields.append(Field(member.name, type_, offset))
 
-    def _type(self, c_type: CType, member: Member) -> tuple[Type, int]:  # noqa: PLR0911
+    def _type(self, c_type: CType, member: Member) -> tuple[Type, int]:
         """A member's type and alignment."""
         match c_type:
             case BaseType("_Bool" | "bool"):
@@ -106,7 +123,9 @@ class DeclaredTarget:
                 found = self._named(keyword, name)
                 if found is None:
                     spelled = f"{keyword} {name}".strip()
-                    self._diagnostics.error(Code.UNKNOWN_TYPE, member.span, f"unknown type {spelled}")
+                    self._diagnostics.error(
+                        Code.UNKNOWN_TYPE, member.span, f"unknown type {spelled}", "it must be declared before"
+                    )
                     return t.INT32, 4
                 laid_out = self._laid.get((keyword, name))
                 return found, laid_out.alignment if laid_out else t.alignment(found)
@@ -213,6 +232,8 @@ class _Placing:
             start = -(-start // unit) * unit
         if name:
             base = start // unit * unit
+            if start + width > base + unit:  # packed: it is read from where it begins
+                base = start // 8 * 8
             self.fields.append(Field(name, type_, base // 8, start - base, width))
         self._advance(start + width, 1 if self.packed else t.size_bytes(type_))
 

@@ -74,7 +74,9 @@ def _check_hist(site: Site) -> Type:
         site.error(Code.BAD_ARGUMENT, f"hist() only supports integer arguments ({spell(source)} provided)", argument=0)
     bits = site.literal(1) if site.arity > 1 else 0
     if not isinstance(bits, int) or not 0 <= bits <= _MAX_BITS:
-        site.error(Code.BAD_ARGUMENT, f"hist(): bits {bits} must be 0..{_MAX_BITS}", argument=1)
+        found = f"bits {bits}" if isinstance(bits, int) else "bits"
+        hint = None if isinstance(bits, int) else "it must be known when the script is compiled"
+        site.error(Code.BAD_ARGUMENT, f"hist(): {found} must be 0..{_MAX_BITS}", hint, 1)
         bits = 0
     return t.Histogram(bits)
 
@@ -141,7 +143,12 @@ def _check_lhist(site: Site) -> Type:
     numbers = [site.literal(index) for index in (1, 2, 3)]
     for index, number in enumerate(numbers):
         if not isinstance(number, int):
-            site.error(Code.BAD_ARGUMENT, "lhist() expects integer literals for min, max and step", argument=index + 1)
+            site.error(
+                Code.BAD_ARGUMENT,
+                "lhist() expects integer literals for min, max and step",
+                "lhist(value, min, max, step)",
+                index + 1,
+            )
             return t.LinearHistogram(0, 1, 1)
     low, high, step = (int(number or 0) for number in numbers)
     problem = None

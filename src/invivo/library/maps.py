@@ -21,7 +21,8 @@ def _needs_map(site: Site) -> bool:
 def _check_whole(site: Site) -> Type:
     if _needs_map(site):
         if site.has_keys(0):
-            site.error(Code.BAD_ARGUMENT, f"{site.name}() works on a whole map, not on one element", argument=0)
+            hint = f"write {site.name}({site.map(0)}); delete({site.map(0)}, key) removes one element"
+            site.error(Code.BAD_ARGUMENT, f"{site.name}() works on a whole map, not on one element", hint, 0)
         site.use_map(0)
     return t.VOID
 
@@ -46,6 +47,7 @@ def _check_delete(site: Site) -> Type:
 
 def _use_element(site: Site) -> None:
     """``f(@m[k])``, ``f(@m, k)`` or, for a scalar map, ``f(@m)``"""
+    site.use_map(0)
     if site.has_keys(0) and site.arity == 1:
         site.use_key(0, None)
     elif site.arity > 1:
@@ -56,7 +58,8 @@ def _use_element(site: Site) -> None:
         site.error(
             Code.KEY_MISMATCH,
             f"call to {site.name}() expects a key for the map {site.map(0)}",
-            f"{site.name}({site.map(0)}, key); clear({site.map(0)}) empties it",
+            f"write {site.name}({site.map(0)}, key)"
+            + (f"; clear({site.map(0)}) empties it" if site.name == "delete" else ""),
         )
     else:
         site.use_key(0, None)
@@ -113,6 +116,8 @@ def _check_len(site: Site) -> Type:
             site.error(Code.BAD_ARGUMENT, "len() expects a map or stack to be provided", argument=0)
     elif site.map_is_scalar(0):
         site.error(Code.KEY_MISMATCH, "call to len() expects a map with explicit keys (non-scalar map)", argument=0)
+    elif site.has_keys(0):
+        site.error(Code.BAD_ARGUMENT, "len() works on a whole map, not on one element", f"write len({site.map(0)})", 0)
     else:
         site.use_map(0)
     return t.INT64

@@ -30,6 +30,11 @@ _MAX_ARGUMENTS = 128
 _NUMBERS = (t.Int, t.Bool, t.Enumeration, t.Pointer, t.KernelSymbol, t.Username, t.Timestamp, t.CgroupPath)
 
 
+def _written(literal: int | str | None) -> str:
+    """The text of a literal, whose characters stand for bytes, as the runtime writes it."""
+    return str(literal).encode("latin-1").decode("utf-8", "surrogateescape")
+
+
 # -- printf and its like -----------------------------------------------------------------------
 
 
@@ -42,10 +47,12 @@ def _check_format(site: Site) -> Type:
     supplied = site.arity - 1
     types = [site.type(index + 1) for index in range(supplied)]
     if len(directives) != supplied:
+        stray = _stray_percent(text)
         size = "not enough" if supplied < len(directives) else "too many"
         site.error(
             Code.BAD_FORMAT,
             f"{site.name}: {size} arguments for format string ({supplied} supplied, {len(directives)} expected)",
+            f"'{stray}' is no conversion; %% writes a percent sign" if stray else None,
         )
         return t.VOID
     for index, (directive, type_) in enumerate(zip(directives, types, strict=True)):
@@ -54,8 +61,16 @@ def _check_format(site: Site) -> Type:
     return t.VOID
 
 
-def _check_directive(site: Site, directive: Directive, type_: Type, argument: int) -> None:
+def _stray_percent(text: str) -> str:
+    """The first percent sign that begins no conversion, with the character after it."""
+    for piece in parse_format(text.replace("%%", "")).pieces:
+        if isinstance(piece, str) and "%" in piece:
+            at = piece.index("%")
+            return piece[at : at + 2]
+    return ""
 
+
+def _check_directive(site: Site, directive: Directive, type_: Type, argument: int) -> None:
     conversion = directive.conversion
     if isinstance(type_, t.Void):
         site.error(Code.BAD_FORMAT, f"unable to print none type for specifier: {conversion}", argument=argument)
@@ -67,20 +82,21 @@ def _check_directive(site: Site, directive: Directive, type_: Type, argument: in
     elif conversion in ("d", "i", "o", "u", "x", "X", "c", "p", "gr"):
         fits = isinstance(type_, _NUMBERS)
     else:
-        site.error(Code.BAD_FORMAT, f"unsupported format specifier: {conversion}", argument=0)
+        hint = "there are no floating point numbers" if conversion in "eEfFgGaA" else None
+        site.error(Code.BAD_FORMAT, f"unsupported format specifier: {conversion}", hint, 0)
         return
     if not fits:
         site.error(
             Code.BAD_FORMAT,
             f"unsupported format specifier for type '{spell(type_)}': {conversion}",
-            "%s prints any value",
+            "buf() makes one for %r; %s prints any value" if conversion.startswith("r") else "%s prints any value",
             argument,
         )
 
 
 def _lower_format(action: Callable[[Emit, Format], Action]) -> Lower:
     def lower(emit: Emit, place: Place | None) -> None:
-        format_ = parse_format(str(emit.literal(0)))
+        format_ = parse_format(_written(emit.literal(0)))
         fields: list[tuple[str, Type, FieldSource]] = [
             (str(index), emit.type(index + 1), emit.source(index + 1)) for index in range(emit.arity - 1)
         ]
@@ -100,13 +116,18 @@ def _check_print(site: Site) -> Type:
     if site.map(0) is not None and not site.has_keys(0):
         site.use_map(0)
         for index in range(1, site.arity):
-            if not isinstance(site.literal(index), int):
-                site.error(Code.BAD_ARGUMENT, "print() expects literals for top and div", argument=index)
+            number = site.literal(index)
+            if not isinstance(number, int):
+                site.error(
+                    Code.BAD_ARGUMENT, "print() expects literals for top and div", "print(@map, top, div)", index
+                )
+            elif number < 0:
+                site.error(Code.BAD_ARGUMENT, f"print() cannot use a negative number ({number})", argument=index)
             elif index == 1 and site.map_is_scalar(0):
                 site.warning(Code.BAD_ARGUMENT, "top and div have no effect on a scalar map", argument=index)
         return t.VOID
     if site.arity > 1:
-        site.error(Code.BAD_ARGUMENT, "non-map print() only takes 1 argument")
+        site.error(Code.BAD_ARGUMENT, "non-map print() only takes 1 argument", argument=1)
     if site.map(0) is not None:
         value = site.map_value(0)
         site.use_key(0, None)
@@ -146,12 +167,16 @@ def _check_time(site: Site) -> Type:
 
 
 def _lower_time(emit: Emit, place: Place | None) -> None:
-    emit.send(PrintTime(str(emit.literal(0)) if emit.arity else "%H:%M:%S\n"), ())
+    emit.send(PrintTime(_written(emit.literal(0)) if emit.arity else "%H:%M:%S\n"), ())
 
 
 def _check_exit(site: Site) -> Type:
     if site.arity and not isinstance(site.type(0), t.Int):
-        site.error(Code.BAD_ARGUMENT, "exit() expects an integer as exit code", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"exit() expects an integer as exit code ('{spell(site.type(0))}' provided)",
+            argument=0,
+        )
     return t.VOID
 
 
@@ -167,7 +192,9 @@ _JOIN_SIZE = 1024
 def _check_join(site: Site) -> Type:
     source = site.type(0)
     if not isinstance(source, t.Int | t.Pointer):
-        site.error(Code.BAD_ARGUMENT, "join() expects an array of char pointers", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT, f"join() expects an array of char pointers ('{spell(source)}' provided)", argument=0
+        )
     if site.arity == 2 and not isinstance(site.literal(1), str):
         site.error(Code.BAD_ARGUMENT, "join() expects a string literal as separator", argument=1)
     return t.VOID
@@ -175,7 +202,7 @@ def _check_join(site: Site) -> Type:
 
 def _lower_join(emit: Emit, place: Place | None) -> None:
     """Read up to 16 pointers and the strings they point to."""
-    separator = str(emit.literal(1)) if emit.arity == 2 else " "
+    separator = _written(emit.literal(1)) if emit.arity == 2 else " "
     capacity = min(_JOIN_SIZE, emit.config.max_strlen)
     base = emit.word(0)
     space = emit.space(0)
@@ -211,13 +238,17 @@ def _check_strftime(site: Site) -> Type:
         site.error(Code.BAD_ARGUMENT, "strftime() expects a format string literal as first argument", argument=0)
         return t.Timestamp("", t.Clock.BOOT)
     if not isinstance(site.type(1), t.Int):
-        site.error(Code.BAD_ARGUMENT, "strftime() expects nanoseconds as second argument", argument=1)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"strftime() expects nanoseconds as second argument ('{spell(site.type(1))}' provided)",
+            argument=1,
+        )
     clock = site.clock(1)
     if clock is t.Clock.MONOTONIC:
         site.error(
             Code.BAD_ARGUMENT, "strftime() can not take a monotonic timestamp", "use nsecs or nsecs(boot)", argument=1
         )
-    return t.Timestamp(format_, clock)
+    return t.Timestamp(_written(format_), clock)
 
 
 OUTPUT: tuple[Builtin, ...] = (

@@ -57,35 +57,45 @@ class Site(Protocol):
     @property
     def discarded(self) -> bool:
         """Whether the call is a statement of its own."""
+        ...
 
     def type(self, index: int) -> Type: ...
     def literal(self, index: int) -> int | str | None:
         """The argument's value if it is known at compile time."""
+        ...
 
     def identifier(self, index: int) -> str | None:
         """The argument's text, if it is a bare name: ``nsecs(monotonic)``."""
+        ...
 
     def known(self, index: int) -> bool:
         """Whether the argument's type is known already; an error in it is reported otherwise."""
+        ...
 
     def clock(self, index: int) -> Clock:
         """The clock that a number of nanoseconds was read from, as far as the text says."""
+        ...
 
     def is_parameter(self, index: int) -> bool:
         """Whether the argument is a script parameter: ``$1``."""
+        ...
 
     def space(self, index: int) -> AddressSpace:
         """The memory that the argument's value points into."""
+        ...
 
     def map(self, index: int) -> str | None:
         """The map's name, if the argument is a map or an element of one."""
+        ...
 
     def map_value(self, index: int) -> Type | None:
         """The type of the values of a map argument; None if nothing is known of it yet."""
+        ...
 
     def map_is_scalar(self, index: int) -> bool | None: ...
     def has_keys(self, index: int) -> bool:
         """Whether the map argument is written with a key: ``@m[1]``."""
+        ...
 
     def use_key(self, map_index: int, key_index: int | None) -> None:
         """Note that a map is used with the key of an argument (None: with its own brackets, or none)."""
@@ -123,6 +133,7 @@ class Emit(Protocol):
     @property
     def bpftrace(self) -> bool:
         """Whether the neighbour's meaning is asked for where it differs from ours."""
+        ...
 
     def type(self, index: int) -> Type: ...
     def literal(self, index: int) -> int | str | None: ...
@@ -130,75 +141,95 @@ class Emit(Protocol):
     def space(self, index: int) -> AddressSpace: ...
     def word(self, index: int) -> Operand:
         """Evaluate a scalar argument."""
+        ...
 
     def map_value(self, index: int) -> Type:
         """The type of a map argument's values."""
+        ...
 
     def has_keys(self, index: int) -> bool: ...
     def address(self, index: int) -> Place:
         """Evaluate an argument that lives in memory; the place must not be written to."""
+        ...
 
     def into(self, index: int, place: Place) -> None:
         """Evaluate an argument and store it at a place, in its type's layout."""
 
     def source(self, index: int) -> FieldSource:
         """The argument as a record's field: evaluated now if scalar, written in place if not."""
+        ...
 
     def temporary(self, size: int) -> Place:
         """Memory of this program for the rest of the statement; undefined content."""
+        ...
 
     def context_pointer(self) -> Value:
         """The program's context, to be loaded from or handed to a helper."""
+        ...
 
     def context_word(self) -> Operand:
         """The context's address as a number."""
+        ...
 
     def probe_index(self) -> Operand:
         """The index of the probe that fired (`types.ProbeName`)."""
+        ...
 
     def map(self, index: int) -> str: ...
     def key(self, map_index: int, key_index: int | None) -> Place:
         """The key of an element, in the map's layout (see `Site.use_key`)."""
+        ...
 
     @property
     def span(self) -> Span | None: ...
     @property
     def subject(self) -> str:
         """The map that is being updated."""
+        ...
 
     def is_map(self, index: int) -> bool:
         """Whether an argument is a map as a whole (a scalar map counts)."""
+        ...
 
     def key_source(self, index: int) -> tuple[Type, FieldSource]:
         """The key of an element that is an argument, as a record's field."""
+        ...
 
     def function_index(self) -> Operand:
         """The index of the traced function's name, in the same table as `probe_index`."""
+        ...
 
     def is_cell(self, index: int) -> bool:
         """Whether a map argument is a scalar map, which lives in a cell and not in a hash."""
+        ...
 
     def delete_cell(self, index: int) -> Operand:
         """Reset a scalar map; 1 if it had been written."""
+        ...
 
     def map_handle(self, name: str) -> Value:
         """The kernel map that stores a map of the script, as a helper's argument."""
+        ...
 
     def lookup(self, name: str, key: Place) -> Value:
         """Look up an element of a keyed map: its value's address or null."""
+        ...
 
     def count_elements(self, name: str) -> Operand: ...
     def argument_type(self, index: int) -> Type | None:
         """An argument's type, or None for a map as a whole."""
+        ...
 
     def into_string(self, index: int, place: Place, capacity: int) -> None:
         """Copy a string argument, cut to a capacity and terminated."""
 
     def compare_strings(self, left: int, right: int, length: int) -> Operand:
         """0 if the first ``length`` characters of two string arguments are equal, else 1."""
+        ...
 
     def clamp(self, value: Operand, low: int, high: int) -> Operand:
         """The value, kept within bounds in a way that the verifier sees."""
+        ...
 
     def send(self, action: Action, fields: Sequence[tuple[str, Type, FieldSource]]) -> None:
         """Send a record: its action and fields."""

@@ -8,7 +8,7 @@ from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import Type
 from invivo.library.access import read_helper, read_string_helper
 from invivo.library.record import Builtin, Emit, Place, Site
-from invivo.library.spelling import PROBE_NAME_CAPACITY
+from invivo.library.spelling import PROBE_NAME_CAPACITY, spell
 
 
 def _is_address(type_: Type) -> bool:
@@ -31,7 +31,11 @@ def _check_str(site: Site) -> Type:
     if not _is_address(source):
         if isinstance(source, t.Array) and t.size_bytes(source.element) == 1:
             return t.String(min(source.length + 1, limit))
-        site.error(Code.BAD_ARGUMENT, "str() expects a string, integer or pointer argument", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"str() expects a string, integer or pointer argument ('{spell(source)}' provided)",
+            argument=0,
+        )
     return t.String(limit)
 
 
@@ -39,15 +43,20 @@ def _check_length(site: Site, limit: int) -> int:
     """The capacity that a length argument asks for: one more than the characters wanted."""
     length = site.literal(1)
     if not isinstance(site.type(1), t.Int):
-        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects an integer as length", argument=1)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"{site.name}() expects an integer as length ('{spell(site.type(1))}' provided)",
+            argument=1,
+        )
     if isinstance(length, int):
         if length < 0:
-            site.error(Code.BAD_ARGUMENT, f"{site.name} cannot use negative length ({length})", argument=1)
+            site.error(Code.BAD_ARGUMENT, f"{site.name}() cannot use negative length ({length})", argument=1)
             return limit
         if length >= limit:
             site.warning(
                 Code.LIMIT,
                 f"length param ({length}) is too long and will be shortened to {limit} bytes (see BPFTRACE_MAX_STRLEN)",
+                "raise config max_strlen",
                 argument=1,
             )
         return min(limit, length + 1)
@@ -57,7 +66,7 @@ def _check_length(site: Site, limit: int) -> int:
 def _lower_str(emit: Emit, place: Place | None) -> None:
     assert place is not None and isinstance(emit.result, t.String)
     source = emit.type(0)
-    if isinstance(source, t.String):
+    if isinstance(source, t.String | t.ProbeName):
         emit.into_string(0, place, emit.result.capacity)
         return
     if isinstance(source, t.Array):
@@ -79,16 +88,44 @@ def _lower_str(emit: Emit, place: Place | None) -> None:
 
 def _check_buf(site: Site) -> Type:
     source = site.type(0)
-    limit = site.config.max_strlen - 4
-    if site.arity == 2:
-        length = site.literal(1)
-        if isinstance(length, int):
-            return t.Buffer(max(0, min(limit, length)))
-        return t.Buffer(limit)
-    if isinstance(source, t.Array | t.String):
+    limit = max(1, site.config.max_strlen - 4)
+    in_memory = isinstance(source, t.Array | t.String)
+    if not in_memory and not _is_address(source):
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"buf() expects an address, an array or a string ('{spell(source)}' provided)",
+            argument=0,
+        )
+    elif site.arity == 2:
+        return t.Buffer(_check_size(site, limit))
+    elif in_memory:
         return t.Buffer(t.size_bytes(source))
-    site.error(Code.BAD_ARGUMENT, "buf() expects a length argument for anything but an array", argument=0)
+    else:
+        site.error(
+            Code.BAD_ARGUMENT, "buf() expects a length argument for anything but an array", "buf(address, length)"
+        )
     return t.Buffer(limit)
+
+
+def _check_size(site: Site, limit: int) -> int:
+    """The capacity that a number of bytes asks for."""
+    size = site.literal(1)
+    if not isinstance(site.type(1), t.Int):
+        site.error(
+            Code.BAD_ARGUMENT, f"buf() expects an integer as length ('{spell(site.type(1))}' provided)", argument=1
+        )
+    if not isinstance(size, int):
+        return limit
+    if size < 0:
+        site.error(Code.BAD_ARGUMENT, f"buf() cannot use negative length ({size})", argument=1)
+    if size > limit:
+        site.warning(
+            Code.LIMIT,
+            f"length param ({size}) is too long and will be shortened to {limit} bytes",
+            "raise config max_strlen",
+            argument=1,
+        )
+    return max(0, min(limit, size))
 
 
 def _lower_buf(emit: Emit, place: Place | None) -> None:
@@ -113,7 +150,13 @@ def _lower_buf(emit: Emit, place: Place | None) -> None:
 
 def _check_text(site: Site, index: int) -> None:
     if not isinstance(site.type(index), t.String | t.Array | t.ProbeName):
-        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects a string", "str() makes one of a pointer", index)
+        found = site.type(index)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"{site.name}() expects a string ('{spell(found)}' provided)",
+            "str() makes one of an address" if _is_address(found) else None,
+            index,
+        )
 
 
 def _check_strncmp(site: Site) -> Type:
@@ -170,7 +213,11 @@ def _lower_strlen(emit: Emit, place: Place | None) -> Operand:
 def _check_mac(site: Site) -> Type:
     source = site.type(0)
     if not _is_address(source) and not (isinstance(source, t.Array) and t.size_bytes(source) == 6):
-        site.error(Code.BAD_ARGUMENT, "macaddr() expects a pointer to or an array of 6 bytes", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"macaddr() expects a pointer to or an array of 6 bytes ('{spell(source)}' provided)",
+            argument=0,
+        )
     return t.MacAddress()
 
 
@@ -188,10 +235,22 @@ _AF_INET, _AF_INET6 = 2, 10  # include/linux/socket.h
 
 
 def _check_ntop(site: Site) -> Type:
-    source = site.type(site.arity - 1)
+    address = site.arity - 1
+    source = site.type(address)
     size = t.size_bytes(source) if isinstance(source, t.Array) else 0
     if not isinstance(source, t.Int) and size not in (4, 16):
-        site.error(Code.BAD_ARGUMENT, "ntop() expects an integer or an array of 4 or 16 bytes", argument=site.arity - 1)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"ntop() expects an integer or an array of 4 or 16 bytes ('{spell(source)}' provided)",
+            argument=address,
+        )
+    if address and not isinstance(site.type(0), t.Int):
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"ntop() expects an integer as address family ('{spell(site.type(0))}' provided)",
+            "AF_INET is 2, AF_INET6 is 10",
+            0,
+        )
     return t.Inet()
 
 
@@ -217,7 +276,7 @@ def _lower_ntop(emit: Emit, place: Place | None) -> None:
 def _check_bswap(site: Site) -> Type:
     source = site.type(0)
     if not isinstance(source, t.Int):
-        site.error(Code.BAD_ARGUMENT, "bswap() expects an integer", argument=0)
+        site.error(Code.BAD_ARGUMENT, f"bswap() expects an integer ('{spell(source)}' provided)", argument=0)
         return t.UINT64
     return t.Int(source.bits, False)
 

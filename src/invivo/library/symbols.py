@@ -10,6 +10,7 @@ from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import StackMode, Type
 from invivo.library.probe import store_user_symbol
 from invivo.library.record import Builtin, Emit, Lower, Place, Site
+from invivo.library.spelling import spell
 
 _DEFAULT_FRAMES = 127  # PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h
 _MAX_FRAMES = 1024
@@ -17,8 +18,9 @@ _EFAULT = 14
 
 
 def _check_address(site: Site) -> None:
-    if not isinstance(site.type(0), t.Int | t.Pointer):
-        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects an address", argument=0)
+    source = site.type(0)
+    if not isinstance(source, t.Int | t.Pointer):
+        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects an address ('{spell(source)}' provided)", argument=0)
 
 
 def _check_ksym(site: Site) -> Type:
@@ -53,11 +55,15 @@ def _stack_type(kernel: bool, site: Site) -> Type:
             mode = StackMode(name)
         else:
             modes = ", ".join(m.value for m in StackMode)
-            site.error(
-                Code.BAD_ARGUMENT, f"invalid stack mode: {name}", f"one of {modes}, or a number of frames", index
-            )
+            what = f"invalid stack mode: {name}" if name else "a stack mode or a number of frames is expected here"
+            site.error(Code.BAD_ARGUMENT, what, f"one of {modes}, or a number of frames", index)
     if not 0 < limit <= _MAX_FRAMES:
-        site.error(Code.LIMIT, f"{site.name}([int limit]): limit shouldn't exceed {_MAX_FRAMES}, {limit} given")
+        site.error(
+            Code.LIMIT,
+            f"{site.name}([int limit]): limit shouldn't exceed {_MAX_FRAMES}, {limit} given"
+            if limit > 0
+            else f"{site.name}(): the limit must be at least 1 ({limit} given)",
+        )
         limit = _DEFAULT_FRAMES
     if kernel and mode is StackMode.BUILD_ID:
         site.error(Code.BAD_ARGUMENT, "'build_id' stack mode can only be used for ustack")
@@ -107,7 +113,12 @@ def _check_kaddr(site: Site) -> Type:
     if not isinstance(name, str):
         site.error(Code.BAD_ARGUMENT, "kaddr() expects a string literal", argument=0)
     elif site.target.kernel_address(name) is None:
-        site.error(Code.UNKNOWN_SYMBOL, f"failed to resolve kernel symbol: {name}", argument=0)
+        site.error(
+            Code.UNKNOWN_SYMBOL,
+            f"failed to resolve kernel symbol: {name}",
+            "/proc/kallsyms lists the kernel's symbols",
+            0,
+        )
     return t.UINT64
 
 
@@ -120,7 +131,9 @@ def _check_space(space: t.AddressSpace, site: Site) -> Type:
     if isinstance(source, t.Pointer):
         return t.Pointer(source.pointee, space)
     if not isinstance(source, t.Int):
-        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects a pointer or an integer", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT, f"{site.name}() expects a pointer or an integer ('{spell(source)}' provided)", argument=0
+        )
     return source
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from invivo.events import (
     Address,
@@ -70,6 +70,10 @@ class JsonSink:
 
     def event(self, event: Event) -> None:
         self._writers[type(event)](event)
+
+    def events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.event(event)
 
     def flush(self) -> None:
         self._out.flush()

@@ -5,7 +5,7 @@ The schema is described in ``docs/events.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from invivo.events import (
     Address,
@@ -85,6 +85,10 @@ class EventSink:
         kind, write = self._writers[type(event)]
         self._counts[kind] = self._counts.get(kind, 0) + 1
         self._out.write(f'{{"type":"{kind}",{write(event)}}}\n')
+
+    def events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.event(event)
 
     def flush(self) -> None:
         self._out.flush()

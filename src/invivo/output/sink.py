@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -34,11 +35,13 @@ class Stream(Protocol):
 
 
 class Sink(Protocol):
-    """Shows events. ``flush`` is called when no more events come for the moment."""
+    """Shows events. ``events`` is `event` for each, faster; ``flush`` says that no more come for the moment."""
 
     def open(self) -> None: ...
 
     def event(self, event: Event) -> None: ...
+
+    def events(self, events: Sequence[Event]) -> None: ...
 
     def flush(self) -> None: ...
 

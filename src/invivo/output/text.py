@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from invivo.events import (
     Attached,
@@ -46,6 +47,7 @@ class TextSink:
     ) -> None:
         self._out = Writer(stream, buffering)
         self._errors = Writer(errors, Buffering.NONE)
+        self._buffering = buffering
         self._dialect = dialect
         self._quiet = quiet
         self._text = ValueText(trailer, escape)
@@ -70,6 +72,15 @@ class TextSink:
 
     def event(self, event: Event) -> None:
         self._writers[type(event)](event)
+
+    def events(self, events: Sequence[Event]) -> None:
+        for kind, group in groupby(events, type):
+            if kind is Printed and self._buffering is not Buffering.NONE:
+                self._out.write("".join([event.text for event in group if isinstance(event, Printed)]))
+                continue
+            write = self._writers[kind]
+            for event in group:
+                write(event)
 
     def flush(self) -> None:
         self._out.flush()

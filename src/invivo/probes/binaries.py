@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from pathlib import Path
+from fnmatch import fnmatchcase
+from glob import glob
 from typing import Final
+
+from invivo.kernel.files import read_bytes, read_text
 
 LD_CACHE: Final = "/etc/ld.so.cache"
 
@@ -32,17 +35,15 @@ def resolve(name: str, pid: int | None) -> list[str]:
             return sorted(set(_mapped_files(pid, name)))
         return _in_search_path(name) or _library(name, root)
     if "*" in name:
-        pattern = Path(name.lstrip("/"))
-        start = Path("/") if name.startswith("/") else Path.cwd()
-        return sorted(str(path) for path in start.glob(str(pattern)) if path.is_file())
-    return [path for path in (_seen_by(root, str(Path.cwd() / name)),) if Path(path).is_file()]
+        return sorted(filter(os.path.isfile, _matching(os.path.abspath(name))))
+    return [path for path in (_seen_by(root, os.path.abspath(name)),) if os.path.isfile(path)]
 
 
 def of_process(pid: int) -> str:
     """Return the executable of a process, as a path that other processes can open."""
     link = f"/proc/{pid}/exe"
     try:
-        path = str(Path(link).readlink())
+        path = os.readlink(link)
     except OSError:
         return link
     return _seen_by(f"/proc/{pid}/root", path) if not path.endswith(" (deleted)") else link
@@ -53,18 +54,18 @@ def _seen_by(root: str, path: str) -> str:
     if not root or not path.startswith("/") or path.startswith("/proc/"):
         return path
     try:
-        if Path(path).samefile(root + path):
+        if os.path.samefile(path, root + path):
             return path
     except OSError:
         pass
-    return root + path if Path(root + path).exists() else path
+    return root + path if os.path.exists(root + path) else path
 
 
 def _in_search_path(name: str) -> list[str]:
     for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        path = Path(directory or ".") / name
-        if path.is_file() and os.access(path, os.X_OK):
-            return [str(path)]
+        path = os.path.join(directory or ".", name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return [path]
     return []
 
 
@@ -73,19 +74,24 @@ def _library(name: str, root: str) -> list[str]:
     if not name.startswith("lib"):
         return []
     try:
-        cached = parse_ld_cache(Path(root + LD_CACHE).read_bytes())
+        cached = parse_ld_cache(read_bytes(root + LD_CACHE))
     except OSError:
         cached = ()
     candidates = [path for soname, path in cached if _names_library(soname, name)]
     if not candidates:
         for directory in _LIBRARY_DIRECTORIES:
-            found = (Path(root or "/") / directory).glob(name + "*")
-            candidates += sorted(str(path) for path in found if _names_library(path.name, name))
+            found = _matching(os.path.join(root or "/", directory, name + "*"))
+            candidates += sorted(path for path in found if _names_library(os.path.basename(path), name))
     for path in candidates:
         seen = _seen_by(root, path)
-        if Path(seen).is_file():
+        if os.path.isfile(seen):
             return [seen]
     return []
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the paths that a pattern matches, as the shell's ``*`` does."""
+    return glob(pattern)
 
 
 def _names_library(soname: str, name: str) -> bool:
@@ -124,10 +130,9 @@ def _mapped_files(pid: int | None, pattern: str) -> Iterator[str]:
     """Yield the files with code that a process has mapped and whose name matches."""
     if pid is None:
         return
-    wanted = Path(pattern)
-    for line in Path(f"/proc/{pid}/maps").read_text("utf-8", "surrogateescape").splitlines():
+    for line in read_text(f"/proc/{pid}/maps").splitlines():
         columns = line.split(maxsplit=5)
         if len(columns) == 6 and "x" in columns[1] and columns[5].startswith("/"):
             path = _seen_by(f"/proc/{pid}/root", columns[5])
-            if Path(path).match(str(wanted)) and Path(path).is_file():
+            if fnmatchcase(os.path.basename(path), pattern) and os.path.isfile(path):
                 yield path

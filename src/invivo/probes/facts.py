@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from pathlib import Path
+import os
 from typing import Final
 
 from invivo.errors import InvivoError, NotSupportedError
@@ -65,7 +65,7 @@ class LiveFacts:
     def functions(self, module: str, pattern: str) -> list[str]:
         """Return the functions that the kernel's tracer lists: ``NAME`` or ``NAME [MODULE]`` on a line."""
         try:
-            lines = self.tracefs().functions()
+            lines = self.tracefs().functions().splitlines()
         except (OSError, InvivoError) as error:
             raise NotSupportedError("a list of traceable functions is", hint=str(error)) from error
         in_module, named = names.matcher(module), names.matcher(pattern)
@@ -93,9 +93,9 @@ class LiveFacts:
 
     def cgroup_id(self, path: str) -> int | None:
         """Return the id of a control group of the unified hierarchy: its directory's inode number."""
-        directory = Path(path) if path.startswith(_CGROUPS) else Path(_CGROUPS, path.lstrip("/"))
+        directory = path if path.startswith(_CGROUPS) else f"{_CGROUPS}/{path.lstrip('/')}"
         try:
-            return directory.stat().st_ino
+            return os.stat(directory).st_ino
         except OSError:
             return None
 
@@ -109,7 +109,7 @@ class LiveFacts:
 
 def _map_file(path: str) -> mmap.mmap | bytes:
     """Map a file read-only; its pages are read as they are touched. Raises `OSError`."""
-    with Path(path).open("rb") as file:
+    with open(path, "rb") as file:
         try:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (ValueError, OSError):

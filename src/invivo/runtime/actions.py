@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Mapping
 from errno import E2BIG, ENOENT
+from itertools import groupby
 from typing import assert_never
 
 from invivo.diagnostics import Span
@@ -15,12 +17,24 @@ from invivo.ir.layout import RECORD_READ_FAILED, RECORD_TRUNCATED, Layout, Recor
 from invivo.runtime.clocks import format_now
 from invivo.runtime.commands import file_start, shell_output
 from invivo.runtime.decode import Names
-from invivo.runtime.formatting import compile_format
+from invivo.runtime.formatting import Formatter, compile_format
 from invivo.runtime.mapread import MapReader
-from invivo.runtime.records import DISCARDED, HEADER, LENGTH, mark_cut, record_decoders, record_positions
+from invivo.runtime.records import (
+    DISCARDED,
+    HEADER,
+    HEADER_BYTES,
+    LENGTH,
+    Columns,
+    mark_cut,
+    record_decoders,
+    record_positions,
+)
 from invivo.values import ValueText
 
 Act = Callable[[list[Value], int], Event | None]
+Bulk = Callable[[memoryview], "list[Event] | None"]
+
+_RUN = 16  # records of one kind in a row that are worth being read by columns
 
 
 class Actions:
@@ -37,8 +51,10 @@ class Actions:
         self._maps = maps
         self._text = text
         self._bpftrace = bpftrace
+        self._names = names
         self._decoders = record_decoders(layout, names)
         self._acts = [self._act(record) for record in layout.records]
+        self._bulk = self._bulks()
         self._position = 0
         self._pairs = _Pairs(layout)
 
@@ -48,7 +64,12 @@ class Actions:
         decoders, acts, unpack_from = self._decoders, self._acts, HEADER.unpack_from
         self._pairs.look(window)
         position, end = 0, len(window)
+        runs = self._runs(window)
         while position < end:
+            if position in runs and (made := self._handle_run(window, position, runs[position])) is not None:
+                events += made
+                position = runs[position]
+                continue
             word, record, flags = unpack_from(window, position)
             if not word & DISCARDED:
                 values = decoders[record](window, position)
@@ -63,6 +84,45 @@ class Actions:
             position += (word & LENGTH) + 15 & ~7
         return events
 
+    def _bulks(self) -> dict[int, Bulk]:
+        """How records are handled many at a time, for those kinds that are sent at high rates."""
+        if any(record.strides > 1 for record in self._layout.records):
+            return {}
+        return {
+            record.id: self._printf_bulk(record, record.action.format)
+            for record in self._layout.records
+            if isinstance(record.action, kinds.Printf) and record.fields
+        }
+
+    def _runs(self, window: memoryview) -> dict[int, int]:
+        """Return where runs of equal, plain records begin and end."""
+        stride = self._layout.stride
+        found: dict[int, int] = {}
+        if not self._bulk or len(window) < _RUN * stride:
+            return found
+        words = window.cast("I")
+        heads, records = words[0 :: stride // 4].tolist(), words[2 :: stride // 4].tolist()
+        plain = stride - HEADER_BYTES
+        start = 0
+        for record, group in groupby(records):
+            length = len(list(group))
+            is_worth_it = length >= _RUN and record in self._bulk
+            if is_worth_it and heads[start : start + length].count(plain) == length:
+                found[start * stride] = (start + length) * stride
+            start += length
+        return found
+
+    def _handle_run(self, window: memoryview, start: int, end: int) -> list[Event] | None:
+        record = HEADER.unpack_from(window, start)[1]
+        # Nothing made here refers to itself: looking for such things would take as long again.
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return self._bulk[record](window[start:end])
+        finally:
+            if was_enabled:
+                gc.enable()
+
     def wants_more(self, window: memoryview) -> bool:
         """Whether a window ends after a ``print`` whose ``clear`` may be about to be committed."""
         return self._pairs.is_open(window)
@@ -73,7 +133,7 @@ class Actions:
         action = record.action
         match action:
             case kinds.Printf(form):
-                return self._printf(form)
+                return self._printf(record, form)
             case kinds.PrintValue():
                 return lambda values, flags: Row(values[0], bool(flags & RECORD_READ_FAILED))
             case kinds.PrintMapValue(name):
@@ -97,8 +157,25 @@ class Actions:
             case _:
                 assert_never(action)
 
-    def _printf(self, form: Format) -> Act:
-        write = compile_format(form, self._text, bpftrace=self._bpftrace)
+    def _printf_bulk(self, record: RecordLayout, form: Format) -> Bulk:
+        formatter = self._formatter(record, form)
+        columns = Columns(record, self._layout.stride, formatter.converts, self._names)
+        write = formatter.template.__mod__
+
+        def bulk(window: memoryview) -> list[Event] | None:
+            rows = columns.read(window)
+            if rows is None:
+                return None
+            values, shown = rows
+            return list(map(Printed, map(write, shown), values))
+
+        return bulk
+
+    def _formatter(self, record: RecordLayout, form: Format) -> Formatter:
+        return compile_format(form, self._text, [field.type for field in record.fields], bpftrace=self._bpftrace)
+
+    def _printf(self, record: RecordLayout, form: Format) -> Act:
+        write = self._formatter(record, form).write
         return lambda values, flags: Printed(write(values), tuple(values), bool(flags & RECORD_READ_FAILED))
 
     def _print_map_value(self, record: RecordLayout, name: str) -> Act:
@@ -131,7 +208,7 @@ class Actions:
                 assert_never(action)
 
     def _cat(self, form: Format, span: Span | None) -> Act:
-        write = compile_format(form, ValueText(trailer=""), bpftrace=self._bpftrace)
+        write = compile_format(form, ValueText(trailer=""), bpftrace=self._bpftrace).write
 
         def act(values: list[Value], flags: int) -> Event:
             path = write(values)
@@ -144,7 +221,7 @@ class Actions:
         return act
 
     def _system(self, form: Format, span: Span | None) -> Act:
-        write = compile_format(form, ValueText(trailer=""), bpftrace=self._bpftrace)
+        write = compile_format(form, ValueText(trailer=""), bpftrace=self._bpftrace).write
 
         def act(values: list[Value], flags: int) -> Event:
             try:
@@ -165,7 +242,7 @@ class Actions:
         self.exit_code = code
 
     def _complain(self, form: Format, span: Span | None, severity: str) -> Act:
-        write = compile_format(form, self._text, bpftrace=self._bpftrace)
+        write = compile_format(form, self._text, bpftrace=self._bpftrace).write
         return lambda values, flags: complaint(severity, write(values), span)
 
     def _helper_failed(self, values: list[Value], flags: int) -> Event:
@@ -182,6 +259,8 @@ class _Pairs:
 
     Both together read and remove the map in one batch: what the program counts between the two
     would be lost otherwise, since printing reads the map, and only then is it cleared.
+    What is lost still is at most one update for each CPU: of a program that had looked its element
+    up when the kernel deleted it.
     ``taken``: positions of prints that clear; ``cleared``: of clears that are done by then.
     """
 

@@ -19,6 +19,7 @@ class Names(Protocol):
     @property
     def longest_string(self) -> int:
         """The capacity (terminator included) of ``str()``: a string that fills it was probably cut."""
+        ...
 
     def kernel_frames(self, addresses: Sequence[int]) -> tuple[Frame, ...]: ...
 

@@ -6,42 +6,73 @@ from collections.abc import Callable, Sequence
 
 from invivo.events import Value
 from invivo.ir.format import Directive, Format
+from invivo.ir.types import Int, Type
+from invivo.record import Record
 from invivo.values import ValueText, escaped_bytes
 
-Formatter = Callable[[Sequence[Value]], str]
 _Convert = Callable[..., object]
 
 # Bits that a length modifier names; the neighbour (and C) take no modifier as 32 bits.
 _LENGTH_BITS = {"": 32, "h": 16, "hh": 8, "l": 64, "ll": 64, "L": 64, "j": 64, "z": 64, "t": 64}
 
 
-def compile_format(form: Format, text: ValueText, *, bpftrace: bool = False) -> Formatter:
-    """Return a function values → text.
+class Formatter(Record, eq=False):
+    """A compiled format: Python's ``template``, and what becomes of each value before.
+
+    A conversion is None where the value, as it is decoded, is what the template needs.
+    """
+
+    template: str
+    converts: tuple[_Convert | None, ...]
+
+    def write(self, values: Sequence[Value]) -> str:
+        """Return the text. A value that does not fit its directive gives ``!{message}`` instead."""
+        try:
+            shown = [
+                value if convert is None else convert(value)
+                for convert, value in zip(self.converts, values, strict=True)
+            ]
+            return self.template % tuple(shown)
+        except (TypeError, ValueError, KeyError) as problem:
+            return f"!{{{problem}}}"
+
+
+def compile_format(
+    form: Format, text: ValueText, kinds: Sequence[Type | None] = (), *, bpftrace: bool = False
+) -> Formatter:
+    """Return the formatter of a format whose values have these types (None: not known).
 
     ``bpftrace``: the neighbour's meaning of ``%d``, ``%u``, ``%x`` without length modifier, which
     is C's: only the low 32 bits are shown.  Otherwise the whole value is.
-    A value that does not fit its directive gives ``!{message}`` instead of the text.
     """
     template = ""
-    converts: list[_Convert] = []
+    converts: list[_Convert | None] = []
     for piece in form.pieces:
         if isinstance(piece, str):
             template += piece.replace("%", "%%")
             continue
         conversion, convert = _directive(piece, text, bpftrace)
         template += f"%{conversion}"
-        converts.append(convert)
+        kind = kinds[len(converts)] if len(converts) < len(kinds) else None
+        converts.append(None if _is_shown_as_it_is(piece, kind, bpftrace) else convert)
+    return Formatter(template, tuple(converts))
 
-    def write(values: Sequence[Value]) -> str:
-        try:
-            return template % tuple([convert(value) for convert, value in zip(converts, values, strict=True)])
-        except (TypeError, ValueError, KeyError) as problem:
-            return f"!{{{problem}}}"
 
-    if not converts:
-        literal = "".join(piece for piece in form.pieces if isinstance(piece, str))
-        return lambda _: literal
-    return write
+def _is_shown_as_it_is(piece: Directive, kind: Type | None, bpftrace: bool) -> bool:
+    """Whether an integer of a type needs no cutting to be shown by a directive."""
+    if not isinstance(kind, Int):
+        return False
+    whole = not piece.length and not bpftrace
+    bits = 64 if whole else _LENGTH_BITS[piece.length]
+    match piece.conversion:
+        case "s":
+            return True
+        case "d" | "i":
+            return whole or kind.bits < bits or (kind.bits == bits and kind.signed)
+        case "u" | "x" | "X":
+            return not kind.signed and kind.bits <= bits
+        case _:
+            return False
 
 
 def _directive(piece: Directive, text: ValueText, bpftrace: bool) -> tuple[str, _Convert]:

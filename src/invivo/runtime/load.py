@@ -101,9 +101,8 @@ def _completed(spec: MapSpec, image: Image, values: Mapping[LoadConstant, int]) 
         cells = b"".join(struct.pack("<Q", values[constant] & (1 << 64) - 1) for constant in LoadConstant)
         return replace(spec, initial=(cells + spec.initial[len(cells) :])[: spec.value_size])
     if spec.name == RING_MAP and spec.type is MapType.RINGBUF:
-        pages = image.layout.settings.ring_pages
-        if pages or not spec.max_entries:
-            return replace(spec, max_entries=_power_of_two(pages or DEFAULT_RING_PAGES) * PAGE_BYTES)
+        pages = image.layout.settings.ring_pages or max(DEFAULT_RING_PAGES, spec.max_entries // PAGE_BYTES)
+        return replace(spec, max_entries=_power_of_two(pages) * PAGE_BYTES)
     return spec
 
 

@@ -166,5 +166,11 @@ def _ranked(parts: tuple[Type, ...], base: int) -> Iterator[tuple[int, str]]:
                 yield base + offset, f"{capacity}s"
             case types.Tuple(elements) | types.NamedTuple(_, elements):
                 yield from _ranked(elements, base + offset)
+            case types.Inet() | types.MacAddress() | types.Buffer() | types.Stack() | types.UserSymbol():
+                # bpftrace leaves these and the next as they come; an order of their own makes
+                # equal results equal texts.
+                yield base + offset, f"{types.size_bytes(part)}s"
+            case _ if types.is_scalar(part):
+                yield base + offset, "Q"
             case _:
-                pass  # the others stay in the order of the kernel's table
+                pass

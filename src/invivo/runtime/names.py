@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from invivo.events import Frame
 from invivo.ir.types import Clock
+from invivo.kernel.files import read_text
 from invivo.kernel.kallsyms import Kallsyms
 from invivo.runtime.clocks import format_time, wall_offset_ns
 from invivo.runtime.symbols import UserSymbols
@@ -102,7 +102,7 @@ class Cgroups:
         for hierarchy, root in _hierarchies():
             for directory, _, _ in os.walk(root):
                 try:
-                    inode = Path(directory).stat().st_ino
+                    inode = os.stat(directory).st_ino
                 except OSError:
                     continue
                 self._paths.setdefault(inode, []).append((hierarchy, directory[len(root) :] or "/"))
@@ -110,8 +110,7 @@ class Cgroups:
 
 def _hierarchies() -> Iterator[tuple[str, str]]:
     """Names and mount points of the cgroup hierarchies; version 2 is called "unified"."""
-    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    for line in text.splitlines():
+    for line in read_text("/proc/self/mountinfo").splitlines():
         # 29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw
         before, _, after = line.partition(" - ")
         mounted = before.split()[4]
@@ -119,4 +118,4 @@ def _hierarchies() -> Iterator[tuple[str, str]]:
         if kind == "cgroup2":
             yield "unified", mounted
         elif kind == "cgroup":
-            yield Path(mounted).name, mounted
+            yield os.path.basename(mounted), mounted

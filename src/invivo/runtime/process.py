@@ -8,9 +8,9 @@ import select
 import signal
 import stat
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from invivo.errors import ProcessError
+from invivo.kernel.files import read_bytes
 from invivo.kernel.prctl import set_parent_death_signal
 
 _TERMINATION_SECONDS = 1.0  # after SIGTERM, before SIGKILL
@@ -128,7 +128,7 @@ def find_command(name: str) -> str:
 
 def _is_executable(path: str) -> bool:
     try:
-        mode = Path(path).stat().st_mode
+        mode = os.stat(path).st_mode
     except OSError:
         return False
     return stat.S_ISREG(mode) and os.access(path, os.X_OK)
@@ -182,12 +182,12 @@ def _children(pid: int) -> list[int]:
     """Children of all threads of a process (needs CONFIG_PROC_CHILDREN, as every distribution has)."""
     found: list[int] = []
     try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return found
     for thread in threads:
         try:
-            found += map(int, (thread / "children").read_bytes().split())
+            found += map(int, read_bytes(f"/proc/{pid}/task/{thread}/children").split())
         except OSError:
             continue
     return found

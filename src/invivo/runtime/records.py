@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct as Packed
 
 from invivo.events import Text, Value
 from invivo.ir import types
 from invivo.ir.layout import Layout, RecordLayout
-from invivo.runtime.decode import Decoder, Names, fields_decoder
+from invivo.runtime.decode import Decoder, Names, fields_decoder, shape_of
 
 # struct bpf_ringbuf_hdr: u32 length and bits, u32 page offset; then our payload: u32 id, u32 flags.
 HEADER = Packed("<I4xII")
@@ -54,6 +54,50 @@ def _record_decoder(record: RecordLayout, stride: int, names: Names) -> Decoder:
 
 def _cut(window: bytes | memoryview, position: int, strides: int, stride: int) -> bytes:
     return whole_payload(memoryview(window), position, strides, stride)
+
+
+class Columns:
+    """Reads many records of one kind at once: one column a field, each different value decoded once.
+
+    Only for records of one stride.  ``shows`` turn decoded values into what is shown of them; None:
+    the value itself.
+    """
+
+    def __init__(
+        self, record: RecordLayout, stride: int, shows: Sequence[Callable[..., object] | None], names: Names
+    ) -> None:
+        shapes = [shape_of(field.type, names) for field in record.fields]
+        code = "<12xI"  # the flags are the first column
+        for field, shape in zip(record.fields, shapes, strict=True):
+            code += f"{field.offset + HEADER_BYTES - Packed(code).size}x{shape.code}"
+        self._unpack = Packed(f"{code}{stride - Packed(code).size}x").iter_unpack
+        self._steps = [(shape.convert, show) for shape, show in zip(shapes, shows, strict=True)]
+
+    def read(self, window: memoryview) -> tuple[Sequence[tuple[Value, ...]], Sequence[tuple[object, ...]]] | None:
+        """Return rows of values and rows of what is shown; None if a record has flags."""
+        flags, *columns = zip(*self._unpack(window), strict=True)
+        if any(flags):
+            return None
+        values: list[Sequence[Value]] = []
+        shown: list[Sequence[object]] = []
+        for column, (convert, show) in zip(columns, self._steps, strict=True):
+            decoded = column
+            if convert is not None:
+                known = {raw: convert(raw) for raw in set(column)}
+                decoded = tuple(map(known.__getitem__, column))
+            values.append(decoded)
+            if show is None:
+                shown.append(decoded)
+                continue
+            # By what was read, not by what it means: a `Text` is equal to a string that was not cut.
+            if convert is None:
+                known = {raw: raw for raw in set(column)}
+            texts = {raw: show(value) for raw, value in known.items()}
+            is_same = all(texts[raw] is value for raw, value in known.items())
+            shown.append(decoded if is_same else tuple(map(texts.__getitem__, column)))
+        rows = list(zip(*values, strict=True))
+        is_same = all(text is value for text, value in zip(shown, values, strict=True))
+        return rows, rows if is_same else list(zip(*shown, strict=True))
 
 
 def mark_cut(record: RecordLayout, values: list[Value]) -> None:

@@ -29,7 +29,8 @@ _WINDOW_BYTES = 1 << 18  # of the ring at a time: what is in the events of a win
 _BUSY_SECONDS = 0.002  # between looks at the ring while records come
 _IDLE_AFTER_SECONDS = 0.02  # without a record: then the next one is asked for a wakeup
 _IDLE_SECONDS = 0.5  # the longest sleep
-_PAIR_SECONDS = 0.0002  # for a clear() to follow its print()
+_PAIR_SECONDS = 0.0005  # for a clear() to follow its print(), each time
+_PAIR_LOOKS = 20  # a program may be interrupted between the two; or there is no clear()
 _STRAGGLER_LOOKS = 20  # for records that were reserved when their program was detached
 
 
@@ -260,10 +261,12 @@ class Session:
         if ring is not None:
             window = ring.window(_WINDOW_BYTES)
             size = len(window)
-            if size and self._actions.wants_more(window):
+            looks = 0
+            while size and looks < _PAIR_LOOKS and self._actions.wants_more(window):
                 time.sleep(_PAIR_SECONDS)
                 window = ring.window(_WINDOW_BYTES)
                 size = len(window)
+                looks += 1
             if size:
                 events = self._actions.handle(window)
                 for event in events:

@@ -7,7 +7,6 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from invivo.errors import BadFileError
@@ -16,6 +15,7 @@ from invivo.formats.elf import Elf, SymbolTable
 from invivo.ir import types
 from invivo.ir.layout import Layout
 from invivo.ir.types import Type
+from invivo.kernel.files import read_text
 from invivo.record import Record
 from invivo.runtime.seams import MapHandle
 
@@ -158,7 +158,7 @@ class UserSymbols:
         """Read a process's mappings again. False: it has ended (a zombie has none), the old ones stay."""
         process.read_at = time.monotonic()
         try:
-            text = Path(f"/proc/{tgid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
+            text = read_text(f"/proc/{tgid}/maps")
         except OSError:
             return False
         mappings = parse_maps(text)

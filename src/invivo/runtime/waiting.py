@@ -22,11 +22,10 @@ class Signals:
         self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def install(self) -> None:
-        """Take over; a signal that this process was told to ignore (nohup, a job in the background) stays ignored."""
+        """Take over, also where SIGINT is ignored: a shell script's background job is stopped by it."""
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) != signal.SIG_IGN:
-                    self._old.append((number, signal.signal(number, self._count)))
+                self._old.append((number, signal.signal(number, self._count)))
             self._old_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         except ValueError:
             return  # not the main thread

@@ -94,7 +94,17 @@ def _piece(text: str, position: int, parameters: tuple[str, ...]) -> tuple[str, 
     end = position + 1
     while end < len(text) and not text[end].isspace() and text[end] not in '{,:"$/':
         end += 1
-    return text[position:end], text[position:end], end
+    plain = text[position:end]
+    if not plain.isprintable():
+        _refuse_invisible(plain, position)
+    return plain, plain, end
+
+
+def _refuse_invisible(plain: str, position: int) -> None:
+    for offset, character in enumerate(plain, position):
+        # Bytes of a path that are not UTF-8 are lone surrogates here.
+        if not character.isprintable() and not "\udc80" <= character <= "\udcff":
+            raise AttachPointError(f"unexpected character 'U+{ord(character):04X}'", offset, offset + 1)
 
 
 def _parameter(text: str, position: int, parameters: tuple[str, ...]) -> tuple[str, str, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from invivo.diagnostics import Code, Diagnostics
+from invivo.diagnostics import Code, Diagnostic, Diagnostics, Note
+from invivo.ir import types as t
 from invivo.lang import ast
 from invivo.lang.check.expressions import check_expression
 from invivo.lang.check.model import Checked, Instance
@@ -11,6 +12,8 @@ from invivo.lang.check.probes import expand_probes
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.statements import check_block
 from invivo.library.record import Config
+from invivo.library.spelling import spell
+from invivo.record import replace
 from invivo.target import Target
 
 _MAX_ROUNDS = 20
@@ -34,15 +37,13 @@ def check(
     checker = Checker(target, config, parameters, check_expression)
     checker.defines = defines
     checker.unsafe, checker.bpftrace = unsafe, bpftrace
-    for declaration in script.map_declarations:
-        checker.map(declaration.name).declaration = declaration
+    _declare_maps(script, checker, diagnostics)
     for _ in range(_MAX_ROUNDS):
         _round(checker, instances)
         if not checker.changed:
             break
     checker.final = True
-    _round(checker, instances)
-    _merge(diagnostics, checker.diagnostics)
+    _merge(diagnostics, _round(checker, instances))
     _check_declarations(checker, diagnostics)
     diagnostics.stop_on_errors()
     return Checked(script, target, tuple(instances), checker.maps, config, parameters, bpftrace)
@@ -67,32 +68,70 @@ def _declare(script: ast.Script, target: Target, diagnostics: Diagnostics) -> tu
     return DeclaredTarget(target, declarations, diagnostics), defines
 
 
-def _round(checker: Checker, instances: list[Instance]) -> None:
+def _round(checker: Checker, instances: list[Instance]) -> list[tuple[Instance, Diagnostic]]:
+    """Check every instance once; return what is wrong in which."""
     checker.changed = False
     checker.diagnostics = Diagnostics()
+    found: list[tuple[Instance, Diagnostic]] = []
     for instance in instances:
         checker.enter(instance)
         probe = instance.probe
         if probe.predicate is not None:
             check_condition(checker, probe.predicate)
         check_block(checker, probe.body)
+        found += [(instance, diagnostic) for diagnostic in checker.diagnostics.found[len(found) :]]
+    return found
 
 
-def _merge(into: Diagnostics, found: Diagnostics) -> None:
-    """Add diagnostics, once each: a body that is checked for several programs repeats itself."""
-    seen = set()
-    for diagnostic in found.found:
+def _merge(into: Diagnostics, found: list[tuple[Instance, Diagnostic]]) -> None:
+    """Add diagnostics. A body that is compiled for many events is wrong for each of them: only the
+    first says so in full, with the number of the others."""
+    places: dict[tuple[object, ...], list[tuple[Instance, Diagnostic]]] = {}
+    for instance, diagnostic in found:
         span = diagnostic.span
-        place = (diagnostic.code, span and (span.start, span.end), diagnostic.message)
-        if place not in seen:
-            seen.add(place)
+        places.setdefault((diagnostic.code, span and (span.start, span.end)), []).append((instance, diagnostic))
+    for same in places.values():
+        first = same[0][0]
+        others = {id(instance): len(instance.plan.points) for instance, _ in same if instance is not first}
+        more = sum(others.values())
+        messages = dict.fromkeys(diagnostic.message for _, diagnostic in same)
+        for instance, diagnostic in same:
+            if instance is not first or diagnostic.message not in messages:
+                continue
+            del messages[diagnostic.message]
+            if more and messages:
+                others_too = f"(the same for {more} other probe{'' if more == 1 else 's'})"
+                diagnostic = replace(diagnostic, message=f"{diagnostic.message} {others_too}")
             into.found.append(diagnostic)
+
+
+def _declare_maps(script: ast.Script, checker: Checker, diagnostics: Diagnostics) -> None:
+    for declaration in script.map_declarations:
+        info = checker.map(declaration.name)
+        if info.declaration is not None:
+            note = Note(info.declaration.span, "declared here")
+            diagnostics.error(
+                Code.BAD_DECLARATION, declaration.span, f"{declaration.name} is declared twice", notes=(note,)
+            )
+        elif declaration.max_entries < 1:
+            diagnostics.error(Code.LIMIT, declaration.span, f"{declaration.name} needs room for at least one element")
+        info.declaration = declaration
 
 
 def _check_declarations(checker: Checker, diagnostics: Diagnostics) -> None:
     for info in checker.maps.values():
-        if info.declaration is not None and info.value is None:
+        if info.declaration is None:
+            continue
+        if info.value is None:
             diagnostics.warning(Code.UNUSED_MAP, info.declaration.span, f"unused map: {info.name}")
+        elif info.declaration.kind.startswith("percpu") and not t.is_aggregation(info.value):
+            diagnostics.error(
+                Code.BAD_DECLARATION,
+                info.declaration.span,
+                f"incompatible map types. Type from declaration: {info.declaration.kind}. "
+                "Type from value/key type: hash",
+                f"a value for each processor suits count() and its like, not '{spell(info.value)}'",
+            )
 
 
 def _refuse_what_is_not_supported(script: ast.Script, diagnostics: Diagnostics) -> None:

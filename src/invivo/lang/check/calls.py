@@ -9,7 +9,7 @@ from invivo.lang import ast
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import space_of
 from invivo.lang.suggest import nearest
-from invivo.library import find_builtin, function_names
+from invivo.library import FEATURE_PROBES, NOT_YET, find_builtin, function_names
 from invivo.library.record import Builtin, Config
 from invivo.library.spelling import spell
 from invivo.target import Context, Target
@@ -131,6 +131,8 @@ class CallSite:
             self._c.map(name).deleted = True
 
     def error(self, code: Code, message: str, hint: str | None = None, argument: int | None = None) -> None:
+        if self.unknown:
+            return  # what is wrong with an argument has been said, and it may be the reason
         node = self._node if argument is None else self.arguments[argument]
         self._c.error(code, node, message, hint)
 
@@ -153,19 +155,27 @@ def _clock(node: ast.Node) -> t.Clock:
 
 def check_call(c: Checker, node: ast.Call) -> Type | None:
     builtin = find_builtin(node.name)
-    if builtin is None or not builtin.call:
-        near = nearest(node.name, function_names())
-        is_value = builtin is not None
-        hint = f"write {node.name} without parentheses" if is_value else f"did you mean {near}?" if near else None
-        c.diagnostics.error(Code.UNKNOWN_FUNCTION, node.name_span, f"unknown function: '{node.name}'", hint)
+    if builtin is None:
+        if node.name in NOT_YET:
+            c.diagnostics.error(Code.NOT_SUPPORTED, node.name_span, f"{node.name}() is not supported yet")
+        else:
+            near = nearest(node.name, function_names())
+            hint = f"did you mean {near}?" if near else None
+            c.diagnostics.error(Code.UNKNOWN_FUNCTION, node.name_span, f"unknown function: '{node.name}'", hint)
         for argument in node.arguments:
             if not isinstance(argument, _TYPES):
                 c.check(argument)
         return None
     if builtin.update is not None:
-        c.error(Code.AGGREGATION, node, f"{node.name}() must be assigned directly to a map", f"@ = {node.name}(...)")
+        not_assigned(c, node)
         return None
     return _check(c, node, builtin, node.name)
+
+
+def not_assigned(c: Checker, node: ast.Call) -> None:
+    """Report an aggregation that does not stand right of ``@map =``."""
+    written = node.span.text if len(node.span.text) < 40 and "\n" not in node.span.text else f"{node.name}(...)"
+    c.error(Code.AGGREGATION, node, f"{node.name}() must be assigned directly to a map", f"write @name = {written};")
 
 
 def check_builtin_value(c: Checker, node: ast.Name, builtin: Builtin) -> Type | None:
@@ -182,12 +192,19 @@ def _check(c: Checker, node: ast.Call | ast.Name, builtin: Builtin, name: str) -
     if not _right_count(c, node, builtin, site.arity):
         return None
     if builtin.feature and builtin.feature not in c.context.features:
-        c.error(Code.NOT_HERE, node, f'{name} can not be used with "{c.context.provider}" probes')
+        c.error(
+            Code.NOT_HERE, node, f'{name} can not be used with "{c.context.provider}" probes', where(c, builtin.feature)
+        )
         return None
     if builtin.unsafe and not c.unsafe:
         c.error(Code.UNSAFE, node, f"{name}() is an unsafe function being used in safe mode", "allow it with --unsafe")
     if c.depth and not builtin.in_loops:
-        c.error(Code.NOT_HERE, node, f"{name}() is not allowed in a loop")
+        hint = (
+            "assign it to a variable before the loop"
+            if builtin.value
+            else "set a variable in the loop and test it after"
+        )
+        c.error(Code.NOT_HERE, node, f"{name}{'()' if not builtin.value else ''} is not allowed in a loop", hint)
     type_ = builtin.check(site)
     return None if site.unknown and not _settled(type_) else type_
 
@@ -202,9 +219,22 @@ def _right_count(c: Checker, node: ast.Node, builtin: Builtin, arity: int) -> bo
         return True
     low, high = builtin.minimum, builtin.maximum
     expected = f"exactly {low}" if low == high else f"{low} to {high}" if high < 128 else f"at least {low}"
-    plural = "" if (low == high == 1) else "s"
-    c.error(Code.BAD_ARGUMENT, node, f"{builtin.name}() takes {expected} argument{plural} ({arity} provided)")
+    plural = "" if low == 1 and (high == 1 or high >= 128) else "s"
+    c.error(
+        Code.BAD_ARGUMENT,
+        node,
+        f"{builtin.name}() takes {expected} argument{plural} ({arity} provided)",
+        builtin.doc.partition(":")[0] if builtin.doc.startswith(builtin.name) else None,
+    )
     return False
+
+
+def where(c: Checker, feature: str) -> str:
+    """A hint: which probes have what this one has not."""
+    *others, last = FEATURE_PROBES[feature]
+    probes = f"{', '.join(others)} and {last} probes have it"
+    named = feature == "retval" and "args" in c.context.features and "func" not in c.context.features
+    return f"{probes}; in a tracepoint at a call's return it is args.ret" if named else probes
 
 
 def spell_argument(site: CallSite, index: int) -> str:

@@ -14,7 +14,7 @@ from invivo.lang.check.scope import Checker
 from invivo.lang.check.statements import check_block, check_if
 from invivo.lang.check.values import (
     check_cast,
-    check_element,
+    check_elements,
     check_index,
     check_map_read,
     check_member,
@@ -26,6 +26,8 @@ from invivo.lang.check.values import (
     check_variable,
 )
 from invivo.library.spelling import literal_type
+
+_COMPTIME_HINT = "it may be made of literals, sizes and script parameters"
 
 
 def check_expression(c: Checker, node: ast.Expr) -> Type | None:
@@ -64,13 +66,11 @@ def check_expression(c: Checker, node: ast.Expr) -> Type | None:
         case ast.Cast():
             return check_cast(c, node)
         case ast.TupleExpr(_, elements):
-            types = [check_element(c, element) for element in elements]
-            known = tuple(type_ for type_ in types if type_ is not None)
-            return t.Tuple(known) if len(known) == len(types) else None
+            types = check_elements(c, elements)
+            return None if types is None else t.Tuple(types)
         case ast.RecordExpr(_, names, elements):
-            types = [check_element(c, element) for element in elements]
-            known = tuple(type_ for type_ in types if type_ is not None)
-            return t.NamedTuple(names, known) if len(known) == len(types) else None
+            types = check_elements(c, elements)
+            return None if types is None else t.NamedTuple(names, types)
         case ast.Call():
             return check_call(c, node)
         case ast.SizeOf():
@@ -79,7 +79,7 @@ def check_expression(c: Checker, node: ast.Expr) -> Type | None:
             return check_offsetof(c, node)
         case ast.Comptime(_, operand):
             if c.folder(operand) is None:
-                c.error(Code.NOT_SUPPORTED, node, "unable to resolve comptime expression")
+                c.error(Code.NOT_SUPPORTED, node, "unable to resolve comptime expression", _COMPTIME_HINT)
             return c.check(operand)
         case ast.TypeInfo():
             c.error(Code.NOT_SUPPORTED, node, "typeinfo is not supported yet")

@@ -26,7 +26,7 @@ class Folder:
                 return len(self.parameters)
             case ast.Unary(_, op, operand):
                 inner = self(operand)
-                return _UNARY[op](inner) if isinstance(inner, int) and op in _UNARY else None
+                return _in_range(_UNARY[op](inner)) if isinstance(inner, int) and op in _UNARY else None
             case ast.Binary(_, op, left, right):
                 return self._binary(op, self(left), self(right))
             case ast.Call(_, "str", _, (argument,)):
@@ -62,11 +62,14 @@ class Folder:
                 return None
             if op in ("<<", ">>") and not 0 <= right < 64:
                 return None
-            result = _BINARY[op](left, right)
-            return result if -(1 << 63) <= result < 1 << 64 else None
+            return _in_range(_BINARY[op](left, right))
         if isinstance(left, str) and isinstance(right, str) and op in ("==", "!="):
             return int((left == right) == (op == "=="))
         return None
+
+
+def _in_range(value: int) -> int | None:
+    return value if -(1 << 63) <= value < 1 << 64 else None
 
 
 _UNARY: dict[str, Callable[[int], int]] = {"-": lambda v: -v, "!": lambda v: int(not v), "~": lambda v: ~v}

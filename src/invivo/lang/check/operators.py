@@ -105,6 +105,7 @@ def check_binary(c: Checker, node: ast.Binary) -> Type | None:
     constant = c.folder(node)
     if isinstance(constant, int) and node.op not in COMPARISONS and node.op not in ("&&", "||"):
         return literal_type(constant)
+    _check_literals(c, node)
     if node.op in ("&&", "||"):
         for side, type_ in ((node.left, left), (node.right, right)):
             if not is_condition(type_):
@@ -114,6 +115,19 @@ def check_binary(c: Checker, node: ast.Binary) -> Type | None:
         _check_comparison(c, node, left, right)
         return t.BOOL
     return _check_arithmetic(c, node, left, right)
+
+
+def _check_literals(c: Checker, node: ast.Binary) -> None:
+    """What literals alone show to be wrong, before it happens at run time. (The neighbour waits.)"""
+    left, right = c.folder(node.left), c.folder(node.right)
+    if not isinstance(right, int) or c.bpftrace:
+        return
+    if node.op in "/%" and right == 0:
+        c.error(Code.BAD_OPERAND, node.right, "division by zero")
+    elif node.op in ("<<", ">>") and not 0 <= right < 64:
+        c.error(Code.BAD_OPERAND, node.right, f"a number has 64 bits and cannot be shifted by {right}")
+    elif isinstance(left, int) and c.folder(node) is None:
+        c.error(Code.LIMIT, node, f"{left} {node.op} {right} does not fit in 64 bits")
 
 
 def _check_comparison(c: Checker, node: ast.Binary, left: Type, right: Type) -> None:
@@ -130,8 +144,17 @@ def _check_comparison(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
         Code.TYPE_MISMATCH,
         node,
         f"type mismatch for '{node.op}': comparing '{spell(left)}' with '{spell(right)}'",
-        "str() makes a string of a char pointer" if isinstance(left, text) or isinstance(right, text) else None,
+        _comparison_hint(left, right),
     )
+
+
+def _comparison_hint(left: Type, right: Type) -> str | None:
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, t.String | t.ProbeName) and isinstance(other, t.Pointer):
+            return "str() makes a string of a char pointer"
+        if isinstance(one, t.String) and other == t.INT8:
+            return "a character is a number: 'a' is 97"
+    return None
 
 
 def comparable_memory(left: Type, right: Type) -> bool:
@@ -156,6 +179,7 @@ def _check_arithmetic(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
             Code.BAD_OPERAND,
             side,
             f"the {node.op} operator can not be used on expressions of type '{spell(wrong)}'",
+            "(uint64)p is a pointer's address as a number" if isinstance(wrong, t.Pointer) else None,
         )
         return None
     return t.Int(64, arithmetic_signed(c, node, left, right))

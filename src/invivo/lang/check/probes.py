@@ -27,7 +27,9 @@ def expand_probes(script: ast.Script, target: Target, config: Config, diagnostic
             continue
         uses = body_uses(probe)
         instances += [Instance(probe, plan) for plan in target.plan(points, uses)]
-    if total > config.max_probes and diagnostics.has_errors is False:
+    if not instances and script.probes and not diagnostics.has_errors:
+        diagnostics.error(Code.NO_MATCH, script.probes[0].span, "no probe of this script can be attached")
+    if total > config.max_probes and not diagnostics.has_errors:
         diagnostics.error(
             Code.TOO_MANY_PROBES,
             script.probes[0].span,
@@ -49,8 +51,6 @@ def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagn
                 diagnostics.error(code, written.span, error.message, error.hint)
             elif config.missing_probes == "warn":
                 diagnostics.warning(code, written.span, error.message, error.hint)
-    if not points and not diagnostics.has_errors:
-        diagnostics.error(Code.NO_MATCH, probe.span, "probe has no valid attach points")
     return points
 
 
@@ -73,7 +73,7 @@ def body_uses(probe: ast.Probe) -> frozenset[str]:
 def walk(node: ast.Node) -> Iterator[ast.Node]:
     """Yield a node and all nodes below it."""
     yield node
-    for name in type(node).__match_args__:
+    for name in type(node).__record_fields__:
         yield from _walk_value(getattr(node, name))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from invivo.diagnostics import Code, Diagnostics, Span
+from invivo.diagnostics import Code, Diagnostics, Note, Span
 from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.fold import Folder
@@ -60,10 +60,16 @@ class Checker:
         found = self._check(self, node)
         if found is not None:
             self.instance.types[node] = found
+        elif self.final and not self.diagnostics.has_errors:
+            self.error(
+                Code.UNKNOWN_TYPE, node, "the type of this cannot be found out", "give a variable a type: let $x : T"
+            )
         return found
 
-    def error(self, code: Code, node: ast.Node, message: str, hint: str | None = None) -> None:
-        self.diagnostics.error(code, node.span, message, hint)
+    def error(
+        self, code: Code, node: ast.Node, message: str, hint: str | None = None, notes: tuple[Note, ...] = ()
+    ) -> None:
+        self.diagnostics.error(code, node.span, message, hint, notes)
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -114,6 +120,7 @@ class Checker:
                 node,
                 f"type mismatch for ${variable.name}: trying to assign value of type '{spell(new)}' "
                 f"when variable already has a type '{spell(variable.type)}'",
+                notes=_first_use(variable.span, node.span),
             )
             return
         if not variable.fixed and grown != variable.type:
@@ -131,6 +138,7 @@ class Checker:
                 span,
                 f"type mismatch for {info.name}: trying to assign value of type '{spell(new)}' "
                 f"when map already has a type '{spell(info.value)}'",
+                notes=_first_use(info.first_value, span),
             )
             return
         if grown != info.value:
@@ -163,7 +171,12 @@ class Checker:
         if info.scalar is not None and info.scalar != (key is None):
             with_key, without = "with an explicit key (non-scalar map)", "without an explicit key (scalar map)"
             now, before = (without, with_key) if key is None else (with_key, without)
-            self.diagnostics.error(Code.KEY_MISMATCH, span, f"{name} used as a map {now}, previously used {before}")
+            self.diagnostics.error(
+                Code.KEY_MISMATCH,
+                span,
+                f"{name} used as a map {now}, previously used {before}",
+                notes=_first_use(info.first_key, span),
+            )
             return
         info.scalar = key is None
         info.first_key = info.first_key or span
@@ -183,10 +196,16 @@ class Checker:
                 span,
                 f"argument mismatch for {info.name}: trying to access with arguments: '{_spell_key(key)}' "
                 f"when map expects arguments: '{_spell_key(info.key)}'",
+                notes=_first_use(info.first_key, span),
             )
         elif grown != info.key:
             info.key = grown
             self.changed = True
+
+
+def _first_use(first: Span | None, here: Span) -> tuple[Note, ...]:
+    """A note on the place that decided, unless it is the one that is complained about."""
+    return () if first is None or first.start == here.start else (Note(first, "first used here"),)
 
 
 def _spell_key(key: tuple[Type, ...]) -> str:

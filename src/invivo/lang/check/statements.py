@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from invivo.diagnostics import Code
+from invivo.diagnostics import Code, Note
 from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
-from invivo.lang.check.calls import check_aggregation
+from invivo.lang.check.calls import check_aggregation, not_assigned
 from invivo.lang.check.operators import check_condition, join_branches
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import space_of
 from invivo.lang.check.typeexprs import resolve_type
-from invivo.lang.check.values import check_map_key, readable_type
+from invivo.lang.check.values import check_map_key, readable_type, undefined_map
 from invivo.library import find_builtin
 from invivo.library.spelling import promote, spell
 
@@ -21,9 +21,23 @@ from invivo.library.spelling import promote, spell
 def check_block(c: Checker, block: ast.Block) -> Type | None:
     """Check a block in a scope of its own; its type is its trailing expression's, else void."""
     with c.scope():
+        left: ast.Statement | None = None
         for statement in block.statements:
+            if left is not None:
+                c.diagnostics.warning(Code.UNREACHABLE, statement.span, "unreachable statement")
+                left = None
             check_statement(c, statement)
+            if _leaves(statement):
+                left = statement
         return t.VOID if block.result is None else c.check(block.result)
+
+
+def _leaves(node: ast.Statement) -> bool:
+    match node:
+        case ast.Break() | ast.Continue() | ast.Return() | ast.ExprStatement(_, ast.Call(_, "exit")):
+            return True
+        case _:
+            return False
 
 
 def check_if(c: Checker, node: ast.IfExpr) -> Type | None:
@@ -64,14 +78,25 @@ def check_statement(c: Checker, node: ast.Statement) -> None:
         case ast.Break() | ast.Continue():
             if not c.loops:
                 word = "break" if isinstance(node, ast.Break) else "continue"
-                c.error(Code.NOT_HERE, node, f"'{word}' statement is not allowed outside a loop")
+                c.error(
+                    Code.NOT_HERE,
+                    node,
+                    f"'{word}' statement is not allowed outside a loop",
+                    "return leaves the probe" if word == "break" else None,
+                )
         case ast.Return(_, value):
             if value is not None:
-                c.check(value)
+                _check_return(c, value)
         case ast.ImportStatement():
             c.error(Code.NOT_SUPPORTED, node, "import statements are not supported yet")
         case _:
             assert_never(node)
+
+
+def _check_return(c: Checker, value: ast.Expr) -> None:
+    type_ = c.check(value)
+    if type_ is not None and not isinstance(type_, t.Int | t.Bool | t.Enumeration):
+        c.error(Code.BAD_OPERAND, value, f"a probe returns an integer or nothing, not '{spell(type_)}'")
 
 
 def _check_discarded(c: Checker, expr: ast.Expr) -> None:
@@ -86,11 +111,7 @@ def _check_let(c: Checker, node: ast.Let) -> None:
     name = node.variable.name
     value = None if node.value is None else _check_value(c, node.value)
     if c.lookup(name) is not None:
-        c.error(
-            Code.SHADOWED_VARIABLE,
-            node.variable,
-            f"variable ${name} was already declared. Variable shadowing is not allowed",
-        )
+        _shadowed(c, node.variable)
         return
     variable = c.declare(node, name)
     c.instance.variables[node.variable] = variable
@@ -108,6 +129,17 @@ def _check_let(c: Checker, node: ast.Let) -> None:
     if value is not None and node.value is not None:
         c.grow_variable(variable, value, node, literal=_is_natural(c, node.value))
         variable.space = space_of(c.instance, node.value)
+
+
+def _shadowed(c: Checker, written: ast.ScratchVariable) -> None:
+    before = c.lookup(written.name)
+    c.error(
+        Code.SHADOWED_VARIABLE,
+        written,
+        f"variable ${written.name} was already declared. Variable shadowing is not allowed",
+        "use another name",
+        notes=() if before is None else (Note(before.span, "declared here"),),
+    )
 
 
 def _check_fits(c: Checker, node: ast.Expr, what: str, fixed: Type, value: Type) -> None:
@@ -130,13 +162,24 @@ def _check_fits(c: Checker, node: ast.Expr, what: str, fixed: Type, value: Type)
 def _check_value(c: Checker, node: ast.Expr) -> Type | None:
     """An assigned value: not void, not an aggregation."""
     if isinstance(node, ast.Call) and (builtin := find_builtin(node.name)) is not None and builtin.update:
-        c.error(Code.AGGREGATION, node, f"{node.name}() must be assigned directly to a map")
+        not_assigned(c, node)
         return None
     type_ = c.check(node)
     if isinstance(type_, t.Void):
-        c.error(Code.BAD_ASSIGNMENT, node, "this has no value that could be assigned")
+        what = f"{node.name}() returns nothing" if isinstance(node, ast.Call) else "this has no value"
+        c.error(Code.BAD_ASSIGNMENT, node, f"{what} that could be assigned", _no_value_hint(node))
         return None
     return type_
+
+
+def _no_value_hint(node: ast.Expr) -> str | None:
+    match node:
+        case ast.IfExpr(otherwise=None):
+            return "a value needs an else branch, too"
+        case ast.IfExpr() | ast.BlockExpr():
+            return "a block's value is its last expression, without a semicolon"
+        case _:
+            return None
 
 
 def _is_natural(c: Checker, node: ast.Expr) -> bool:
@@ -167,7 +210,8 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
     value = node.value
     if isinstance(value, ast.Call) and (builtin := find_builtin(value.name)) is not None and builtin.update:
         if node.op:
-            c.error(Code.AGGREGATION, node, f"{value.name}() must be assigned with =")
+            hint = f"write {target.span.text} = {value.name}(...): it adds to what is there"
+            c.error(Code.AGGREGATION, node, f"{value.name}() must be assigned with =", hint)
             return
         aggregation = check_aggregation(c, value, builtin)
         if aggregation is not None:
@@ -181,7 +225,7 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
             Code.AGGREGATION,
             node,
             f"{target.name} holds '{spell(info.value)}' and can not be assigned a plain value",
-            f"clear({target.name}) or delete() resets it",
+            f"clear({target.name}) resets it; another name keeps both",
         )
         return
     if isinstance(value, ast.MapAccess) and t.is_aggregation(c.map(value.name).value or t.VOID):
@@ -281,19 +325,25 @@ def _check_for_map(c: Checker, node: ast.ForMap) -> None:
             Code.KEY_MISMATCH,
             node.map,
             f"{info.name} has no explicit keys (scalar map), and cannot be used for iteration",
+            f"{info.name} is one value: read it without a loop",
         )
         return
     with c.loop(callback=True), c.scope():
         if info.key is None or info.value is None:
             if c.final:
-                c.error(Code.UNKNOWN_VARIABLE, node.map, f"undefined map: {info.name}")
+                undefined_map(c, node.map)
             variable = c.declare(node, node.variable.name)
             c.instance.variables[node.variable] = variable
             check_block(c, node.body)
             return
         value = readable_type(info.value)
         if value is None:
-            c.error(Code.AGGREGATION, node.map, f"loop expression does not support type: {spell(info.value)}")
+            c.error(
+                Code.AGGREGATION,
+                node.map,
+                f"loop expression does not support type: {spell(info.value)}",
+                f"print({info.name}) shows it",
+            )
             return
         key = info.key[0] if len(info.key) == 1 else t.Tuple(info.key)
         _declare_loop_variable(c, node, node.variable, t.Tuple((key, value)))
@@ -302,11 +352,7 @@ def _check_for_map(c: Checker, node: ast.ForMap) -> None:
 
 def _declare_loop_variable(c: Checker, node: ast.Node, written: ast.ScratchVariable, type_: Type) -> None:
     if c.lookup(written.name) is not None:
-        c.error(
-            Code.SHADOWED_VARIABLE,
-            written,
-            f"variable ${written.name} was already declared. Variable shadowing is not allowed",
-        )
+        _shadowed(c, written)
     variable = c.declare(node, written.name)
     c.instance.variables[written] = variable
     if variable.type != type_:

@@ -8,15 +8,16 @@ from invivo.diagnostics import Code
 from invivo.ir import types as t
 from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
-from invivo.lang.check.calls import check_builtin_value
+from invivo.lang.check.calls import check_builtin_value, where
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import default_space, space_of
 from invivo.lang.check.typeexprs import resolve_type
 from invivo.lang.suggest import nearest
-from invivo.library import find_builtin, value_names
+from invivo.library import NOT_YET, find_builtin, value_names
 from invivo.library.spelling import literal_type, spell
 
 _ARGUMENT = re.compile(r"arg(\d+)\Z")
+_FIELDS_SHOWN = 8
 
 
 def check_string(c: Checker, node: ast.Node, value: str) -> Type | None:
@@ -37,6 +38,13 @@ def check_element(c: Checker, node: ast.Expr) -> Type | None:
     return type_
 
 
+def check_elements(c: Checker, nodes: tuple[ast.Expr, ...]) -> tuple[Type, ...] | None:
+    """The types of a tuple's elements or a key's parts; None unless all are known."""
+    types = [check_element(c, node) for node in nodes]
+    known = tuple(type_ for type_ in types if type_ is not None)
+    return known if len(known) == len(types) else None
+
+
 def check_name(c: Checker, node: ast.Name) -> Type | None:
     if (builtin := find_builtin(node.name)) is not None and builtin.value:
         return check_builtin_value(c, node, builtin)
@@ -55,14 +63,22 @@ def check_name(c: Checker, node: ast.Name) -> Type | None:
     if node.name.startswith("sarg"):
         c.error(Code.UNKNOWN_NAME, node, f"{node.name} was removed", 'use *(reg("sp") + <stack_offset>)')
         return None
-    near = nearest(node.name, value_names())
-    c.error(
-        Code.UNKNOWN_NAME,
-        node,
-        f"unknown identifier: '{node.name}'",
-        f"did you mean {near}?" if near else "variables start with $, maps with @",
-    )
+    if node.name in NOT_YET:
+        c.error(Code.NOT_SUPPORTED, node, f"{node.name} is not supported yet")
+        return None
+    c.error(Code.UNKNOWN_NAME, node, f"unknown identifier: '{node.name}'", _name_hint(c, node.name))
     return None
+
+
+def _name_hint(c: Checker, name: str) -> str:
+    if find_builtin(name) is not None:
+        return f"{name} is a function: {name}(...)"
+    if c.lookup(name) is not None:
+        return f"variables start with $: ${name}"
+    if f"@{name}" in c.maps:
+        return f"maps start with @: @{name}"
+    near = nearest(name, (*value_names(), "args"))
+    return f"did you mean {near}?" if near else "variables start with $, maps with @"
 
 
 def _check_define(c: Checker, node: ast.Name, expr: ast.Expr | None) -> Type | None:
@@ -88,7 +104,7 @@ def _check_numbered(c: Checker, node: ast.Name, number: int) -> Type | None:
             node,
             f"the {node.name} builtin can only be used with probes that have numbered arguments "
             f"({context.provider} used here)",
-            "args.NAME is there for tracepoints" if "args" in context.features else None,
+            "arguments have names here: args.NAME" if "args" in context.features else where(c, "argN"),
         )
         return None
     if number >= len(context.numbered):
@@ -106,13 +122,17 @@ def check_variable(c: Checker, node: ast.ScratchVariable) -> Type | None:
     if variable is None:
         visible = [name for scope in c.scopes for name in scope]
         near = nearest(node.name, visible)
+        elsewhere = any(declared.name == node.name for declared in c.instance.declared.values())
+        hint = f"let ${node.name}; declares it for this block and those in it" if elsewhere else None
         c.error(
             Code.UNKNOWN_VARIABLE,
             node,
             f"undefined or undeclared variable: ${node.name}",
-            f"did you mean ${near}?" if near else None,
+            f"did you mean ${near}?" if near and not elsewhere else hint,
         )
         return None
+    if variable.type is None and c.final:
+        variable.type = t.INT64  # `let $x;` that nothing is ever assigned to is 0
     return variable.type
 
 
@@ -121,12 +141,14 @@ def check_map_key(c: Checker, node: ast.MapAccess) -> None:
     if not node.keys:
         c.use_key(node.name, None, node.span)
         return
-    types = [check_element(c, key) for key in node.keys]
-    known = tuple(type_ for type_ in types if type_ is not None)
-    if len(known) != len(types):
+    known = check_elements(c, node.keys)
+    if known is None:
         return
     if len(known) == 1 and isinstance(known[0], t.Tuple):
         known = known[0].elements
+    if not known:
+        c.error(Code.BAD_OPERAND, node, "an empty tuple cannot be a key", f"write {node.name} for a scalar map")
+        return
     c.use_key(node.name, known, node.span)
 
 
@@ -135,7 +157,7 @@ def check_map_read(c: Checker, node: ast.MapAccess) -> Type | None:
     info = c.map(node.name)
     if info.value is None:
         if c.final:
-            c.error(Code.UNKNOWN_VARIABLE, node, f"undefined map: {node.name}", "nothing assigns to it")
+            undefined_map(c, node)
         return None
     readable = readable_type(info.value)
     if readable is None:
@@ -146,6 +168,12 @@ def check_map_read(c: Checker, node: ast.MapAccess) -> Type | None:
             f"print({node.name}) shows it",
         )
     return readable
+
+
+def undefined_map(c: Checker, node: ast.MapAccess) -> None:
+    near = nearest(node.name, [name for name, info in c.maps.items() if info.value is not None])
+    hint = f"did you mean {near}?" if near else "nothing assigns to it"
+    c.error(Code.UNKNOWN_VARIABLE, node, f"undefined map: {node.name}", hint)
 
 
 def readable_type(value: Type) -> Type | None:
@@ -212,13 +240,22 @@ def in_space(type_: Type, space: AddressSpace) -> Type:
 
 
 def _unknown_field(c: Checker, node: ast.Member, owner: str, names: list[str]) -> None:
-    near = nearest(node.name, names)
     c.diagnostics.error(
         Code.UNKNOWN_FIELD,
         node.name_span,
         f"{owner} does not contain a field named '{node.name}'",
-        f"did you mean {near}?" if near else None,
+        field_hint(node.name, names),
     )
+
+
+def field_hint(name: str, names: list[str]) -> str | None:
+    """The nearest name, or the first names that there are."""
+    near = nearest(name, names)
+    if near:
+        return f"did you mean {near}?"
+    named = [each for each in names if each]
+    more = " ..." if len(named) > _FIELDS_SHOWN else ""
+    return f"it has {', '.join(named[:_FIELDS_SHOWN])}{more}" if named else None
 
 
 def _check_argument(c: Checker, node: ast.Member) -> Type | None:
@@ -229,7 +266,7 @@ def _check_argument(c: Checker, node: ast.Member) -> Type | None:
             node.object,
             "the args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes "
             f"({context.provider} used here)",
-            "numbered arguments are there: arg0, arg1 ..." if "argN" in context.features else None,
+            "numbered arguments are there: arg0, arg1 ..." if "argN" in context.features else where(c, "args"),
         )
         return None
     for argument in context.arguments:
@@ -265,6 +302,9 @@ def check_index(c: Checker, node: ast.Index) -> Type | None:
             if isinstance(constant, int) and length and not 0 <= constant < length:
                 c.error(Code.BAD_INDEX, node, f"the index {constant} is out of bounds for array of size {length}")
             return in_space(element, space_of(c.instance, node.object))
+        case t.Pointer(t.Void()):
+            c.error(Code.BAD_OPERAND, node, "can not dereference a void pointer", "cast it: ((uint64 *)p)[i]")
+            return None
         case t.Pointer(pointee):
             return in_space(pointee, space_of(c.instance, node.object))
         case t.String(length):
@@ -273,7 +313,9 @@ def check_index(c: Checker, node: ast.Index) -> Type | None:
             return t.INT8
         case t.Tuple(elements):
             if not isinstance(constant, int) or not 0 <= constant < len(elements):
-                c.error(Code.BAD_INDEX, node, "a tuple's index must be a literal within its size")
+                c.error(
+                    Code.BAD_INDEX, node, f"a tuple's index must be a literal below its size, which is {len(elements)}"
+                )
                 return None
             return elements[constant]
         case _:
@@ -294,9 +336,19 @@ def check_cast(c: Checker, node: ast.Cast) -> Type | None:
         size = t.size_bytes(operand) // max(1, t.size_bytes(type_.element))
         type_ = t.Array(type_.element, size)
     if not _castable(operand, type_):
-        c.error(Code.BAD_CAST, node, f'cannot cast from "{spell(operand)}" to "{spell(type_)}"')
+        c.error(
+            Code.BAD_CAST, node, f'cannot cast from "{spell(operand)}" to "{spell(type_)}"', _cast_hint(operand, type_)
+        )
         return None
     return type_
+
+
+def _cast_hint(old: Type, new: Type) -> str | None:
+    if isinstance(new, t.String) and isinstance(old, t.Int | t.Pointer):
+        return "str() reads a string at an address; %s of printf() writes a number as text"
+    if isinstance(new, t.Struct) and isinstance(old, t.Int | t.Pointer):
+        return f"cast to a pointer and read that: *({spell(new)} *)address"
+    return None
 
 
 def _castable(old: Type, new: Type) -> bool:
@@ -339,7 +391,13 @@ def check_offsetof(c: Checker, node: ast.OffsetOf) -> Type | None:
             return t.UINT64
         field = c.target.field(type_, name)
         if field is None:
-            c.error(Code.UNKNOWN_FIELD, node, f"{spell(type_)} does not contain a field named '{name}'")
+            names = [each.name for each in c.target.fields(type_)]
+            c.error(
+                Code.UNKNOWN_FIELD,
+                node,
+                f"{spell(type_)} does not contain a field named '{name}'",
+                field_hint(name, names),
+            )
             return t.UINT64
         offset += field.offset
         type_ = field.type

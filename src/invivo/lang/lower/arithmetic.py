@@ -76,7 +76,7 @@ def _signed_division(body: Body, op: str, left: Operand, right: Operand) -> Oper
 
 def _sign_mask(body: Body, value: Operand) -> Operand:
     if isinstance(value, int):
-        return -1 if value < 0 else 0
+        return -1 if value >> 63 & 1 else 0
     return body.b.binary(BinaryOp.ASHR, value, 63)
 
 

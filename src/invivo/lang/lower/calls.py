@@ -10,6 +10,7 @@ from invivo.ir.layout import Action, LossKind
 from invivo.ir.ops import CompareOp, Operand, Value
 from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
+from invivo.lang.check.probes import walk
 from invivo.lang.lower import maps, memory
 from invivo.lang.lower.body import Body, Fields
 from invivo.library.record import Config, FieldSource, Place
@@ -23,6 +24,21 @@ def lower_builtin(
     builtin = body.instance.builtins[node]
     assert builtin.lower is not None, f"{builtin.name} is not a value"
     return builtin.lower(CallLowering(body, node, None, "", discarded), place)
+
+
+def _has_effects(argument: ast.Node) -> bool:
+    """Whether evaluating an expression changes, reports or leaves something."""
+    return any(map(_is_effect, walk(argument)))
+
+
+def _is_effect(node: ast.Node) -> bool:
+    match node:
+        case ast.Increment() | ast.BlockExpr() | ast.IfExpr() | ast.Call(_, "delete"):
+            return True
+        case ast.Binary(_, "/" | "%", _, right):
+            return not isinstance(right, ast.Integer)
+        case _:
+            return False
 
 
 class CallLowering:
@@ -126,8 +142,14 @@ class CallLowering:
         return self._source(self._argument(index), self.type(index))
 
     def _source(self, node: ast.Expr, type_: Type) -> FieldSource:
+        """Values in memory are built in the record, after all others: unless that makes a difference."""
         if t.is_scalar(type_):
             return self._body.word(node)
+        if any(map(_has_effects, self._arguments)):
+            size = t.size_bytes(type_)
+            built = self._body.temporary(size)
+            self._body.into(node, type_, built)
+            return lambda place: memory.read_into(self._body, built, place, size)
         return lambda place: self._body.into(node, type_, place)
 
     def compare_strings(self, left: int, right: int, length: int) -> Operand:
@@ -220,7 +242,7 @@ class CallLowering:
         body = self._body
         key = maps.stored(body, argument.name).layout.key
         assert key is not None
-        type_ = t.Tuple(key)
+        type_ = key[0] if len(key) == 1 else t.Tuple(key)
         size = t.size_bytes(type_)
 
         def write(place: Place) -> None:

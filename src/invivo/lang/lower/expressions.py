@@ -249,8 +249,8 @@ def _compare_and_branch(body: Body, node: ast.Binary, then: str, otherwise: str)
 
 
 def _compare_values(body: Body, node: ast.Binary) -> Operand:
-    type_ = body.type(node.left)
-    return memory.compare_memory(body, body.address(node.left), body.address(node.right), t.size_bytes(type_))
+    left, right = body.address(node.left), body.address(node.right)
+    return memory.compare_values(body, left, body.type(node.left), right, body.type(node.right))
 
 
 def _compare_text(body: Body, node: ast.Binary) -> Operand:
@@ -405,6 +405,8 @@ def convert(body: Body, source: Place, old: Type, place: Place, new: Type) -> No
 
 def _fill_gaps(body: Body, elements: tuple[Type, ...], offsets: tuple[int, ...], size: int, place: Place) -> None:
     """Zero the padding between elements: keys are compared byte by byte."""
+    if not elements:
+        return
     ends = [offset + t.size_bytes(element) for offset, element in zip(offsets, elements, strict=True)]
     for end, start in zip(ends, (*offsets[1:], size), strict=True):
         if start > end:
@@ -434,6 +436,8 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
             read_map_into(body, node, own, place)
         case ast.Ternary() | ast.IfExpr() | ast.BlockExpr():
             _branches_into(body, node, t.String(capacity), place)
+        case ast.Cast(_, _, operand) if isinstance(body.type(operand), t.String):
+            _string_into(body, operand, capacity, place)
         case ast.Name() | ast.Call() | ast.MapAccess() | ast.ScratchVariable() | ast.Cast():
             memory.read_string(body, body.address(node), place, capacity, source_capacity)
         case ast.Member() if is_args(node.object):

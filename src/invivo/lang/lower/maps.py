@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from invivo.ir import helpers
 from invivo.ir import types as t
 from invivo.ir.layout import CELLS_MAP, CONSTANTS_MAP, LossKind, Storage
@@ -90,7 +92,6 @@ def delete_cell(body: Body, name: str) -> Operand:
 
 def read_map(body: Body, node: ast.MapAccess) -> Operand:
     """Read a scalar value; 0 if there is none."""
-    b = body.b
     entry = stored(body, node.name)
     type_ = entry.layout.value
     if is_cell(entry):
@@ -101,7 +102,13 @@ def read_map(body: Body, node: ast.MapAccess) -> Operand:
     key = key_place(body, node.name, node.keys)
     if t.is_aggregation(type_):
         return read_aggregation(body, entry, key)
-    value = lookup(body, node.name, key)
+    return _read_element(body, node.name, key)
+
+
+def _read_element(body: Body, name: str, key: Place) -> Operand:
+    b = body.b
+    type_ = stored(body, name).layout.value
+    value = lookup(body, name, key)
     result = b.variable("element")
     there, done = b.label("there"), b.label("read_map")
     b.set(result, 0)
@@ -218,19 +225,22 @@ def assign_map(body: Body, node: ast.MapAccess, value: ast.Expr) -> None:
     update_element(body, node.name, key, held)
 
 
-def store_element(body: Body, node: ast.MapAccess, word: Operand) -> None:
-    """Write a computed number."""
+def change_element(body: Body, node: ast.MapAccess, change: Callable[[Operand], Operand]) -> None:
+    """Replace a number by one that is computed from it; the key is evaluated once, before all else."""
     entry = stored(body, node.name)
     size = t.size_bytes(entry.layout.value)
     if is_cell(entry):
+        word = change(read_map(body, node))
         place = cell_place(body, entry)
         body.b.store(place.pointer, place.offset, size, word)
         _mark_present(body, entry)
         return
+    key = key_place(body, node.name, node.keys)
+    word = change(_read_element(body, node.name, key))
     held = body.temporary(entry.value_size)
     body.b.store(held.pointer, held.offset, 8, 0)
     body.b.store(held.pointer, held.offset, size, word)
-    update_element(body, node.name, key_place(body, node.name, node.keys), held)
+    update_element(body, node.name, key, held)
 
 
 def update_element(body: Body, name: str, key: Place, value: Place, flags: int = 0) -> None:

@@ -183,6 +183,7 @@ def read_scalar(body: Body, where: Located, type_: Type, bits: Bits | None = Non
     size = t.size_bytes(type_)
     signed = isinstance(type_, t.Int | t.Enumeration) and type_.signed
     if bits is not None:
+        size = size if bits.offset + bits.size <= 8 * size else 8  # packed ones cross their unit
         raw = _read(body, where, size, signed=False, pointer=False)
         return _extract(body, raw, bits, signed)
     return _read(body, where, size, signed=signed, pointer=isinstance(type_, t.Pointer))
@@ -302,6 +303,32 @@ def compare_memory(body: Body, left: Place, right: Place, size: int) -> Operand:
         b.branch(CompareOp.EQ, mine, theirs, same, done)
         b.start(same)
         position += step
+    b.set(result, 0)
+    b.start(done)
+    return b.get(result)
+
+
+def compare_values(body: Body, left: Place, left_type: Type, right: Place, right_type: Type) -> Operand:
+    """1 if two values in memory differ, which need not be laid out alike: part by part."""
+    match left_type, right_type:
+        case (t.Tuple(a) | t.NamedTuple(_, a), t.Tuple(b) | t.NamedTuple(_, b)):
+            parts = list(zip(a, t.tuple_layout(a)[0], b, t.tuple_layout(b)[0], strict=True))
+        case (t.String(a_size), t.String(b_size)):
+            return compare_strings(body, left, right, min(a_size, b_size))
+        case _ if t.is_scalar(left_type) and t.is_scalar(right_type):
+            mine, theirs = read_scalar(body, left, left_type), read_scalar(body, right, right_type)
+            return body.b.compare(CompareOp.NE, mine, theirs)
+        case _:
+            return compare_memory(body, left, right, min(t.size_bytes(left_type), t.size_bytes(right_type)))
+    b = body.b
+    result = b.variable("differs")
+    b.set(result, 1)
+    done = b.label("compared")
+    for mine_type, mine_at, their_type, their_at in parts:
+        same = b.label("same")
+        differs = compare_values(body, left.at(mine_at), mine_type, right.at(their_at), their_type)
+        b.branch(CompareOp.EQ, differs, 0, same, done)
+        b.start(same)
     b.set(result, 0)
     b.start(done)
     return b.get(result)

@@ -64,7 +64,7 @@ class ProgramState:
         self.cpu_slots = 1 << (max(1, target.cpus) - 1).bit_length()
         self.functions: list[Function] = []
         self.records: list[RecordLayout] = []
-        self.probes: list[str] = []
+        self.probes: list[str] = [""]  # what a map's missing element shows
         self.sites: list[ErrorSite] = []
         self.losses: dict[tuple[LossKind, str], LossCounter] = {}
         self.constants = bytearray(8 * len(LoadConstant))
@@ -160,7 +160,7 @@ class ProgramState:
     def use_names(self) -> int:
         """Ask for the table of names; the result is its number of rows, a power of two."""
         points = sum(len(instance.plan.points) for instance in self.checked.instances)
-        self.name_rows = 1 << (2 * points - 1).bit_length()  # a probe's name and its function's
+        self.name_rows = 1 << (2 * points).bit_length()  # no name, a probe's name and its function's
         return self.name_rows
 
     # -- records, losses, places ---------------------------------------------------------------

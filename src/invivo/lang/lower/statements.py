@@ -14,7 +14,7 @@ from invivo.lang.check.operators import is_signed
 from invivo.lang.lower import memory
 from invivo.lang.lower.arithmetic import arithmetic
 from invivo.lang.lower.body import Body, Loop
-from invivo.lang.lower.maps import aggregate, assign_map, increment_map, read_aggregation, store_element, stored
+from invivo.lang.lower.maps import aggregate, assign_map, change_element, increment_map, read_aggregation, stored
 from invivo.library import find_builtin
 from invivo.library.record import Place
 
@@ -132,7 +132,7 @@ def _mentions(body: Body, value: ast.Expr, node: ast.Node) -> bool:
 
 def _nodes(node: ast.Node) -> list[ast.Node]:
     found: list[ast.Node] = [node]
-    for name in type(node).__match_args__:
+    for name in type(node).__record_fields__:
         value = getattr(node, name)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, ast.Node):
@@ -154,12 +154,12 @@ def _lower_assign(body: Body, node: ast.Assign) -> None:
             if isinstance(value, ast.Call) and builtin is not None and builtin.update is not None:
                 aggregate(body, target, value, builtin)
             elif node.op:
-                store_element(body, target, _combined(body, node))
+                change_element(body, target, lambda old: _combined(body, node, old))
             else:
                 assign_map(body, target, value)
         case ast.ScratchVariable() as target:
             if node.op:
-                combined = _fitted(body, target, _combined(body, node))
+                combined = _fitted(body, target, _combined(body, node, body.word(target)))
                 body.set_variable(body.instance.variables[target], combined)
             else:
                 _set(body, target, value)
@@ -167,9 +167,8 @@ def _lower_assign(body: Body, node: ast.Assign) -> None:
             raise AssertionError("refused by the checker")
 
 
-def _combined(body: Body, node: ast.Assign) -> Operand:
+def _combined(body: Body, node: ast.Assign, old: Operand) -> Operand:
     """The value of ``target op value``."""
-    old = body.word(node.target)
     new = body.word(node.value)
     type_ = body.type(node.target)
     if isinstance(type_, t.Pointer):

@@ -40,7 +40,7 @@ _STATEMENT_WORDS: Final = (
 
 # What can follow a cast. `{` cannot: in `for $i : 0..(n) {` it begins the body.
 _OPERAND_KINDS: Final = ("name", "variable", "map", "number", "string", "parameter")
-_OPERAND_SIGNS: Final = ("(", "-", "!", "~", "*", "++", "--")
+_OPERAND_SIGNS: Final = ("(", "-", "!", "~", "*")
 
 
 def parse_expression(c: Cursor) -> ast.Expr:
@@ -341,7 +341,7 @@ def _at_cast(c: Cursor) -> bool:
     if text != ")":
         return False
     kind, text, end = c.following(end)
-    if text == "&":
+    if text in ("&", "++", "--"):
         return c.following(end)[0] in ("variable", "map")
     return kind in _OPERAND_KINDS or text in _OPERAND_SIGNS
 

@@ -47,13 +47,14 @@ def integer(text: str, span: Span, diagnostics: Diagnostics) -> ast.Integer:
 
 
 def string(text: str, span: Span, diagnostics: Diagnostics) -> ast.StringLiteral:
-    """Return the node of a string literal with its quotes. A wrong escape is reported."""
+    """Return the node of a string literal with its quotes. One that is wrong is reported and empty."""
     body = text[1:-1]
     if "\\" in body or not body.isascii():
         try:
             body = parse_string(body)
         except BadLiteralError as error:
             _report(BadLiteralError(error.message, error.start + 1, error.end + 1, error.hint), span, diagnostics)
+            body = ""
     return ast.StringLiteral(span, body)
 
 
@@ -154,7 +155,12 @@ def parse_string(body: str) -> str:
 
 def _bytes_of(text: str) -> str:
     # A byte that was not UTF-8 came into the text as a lone surrogate, and goes out as that byte.
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    except UnicodeEncodeError as error:
+        raise BadLiteralError("a string with half a character", 0, len(text)) from error
 
 
 def _escape(body: str, start: int) -> tuple[str, int]:

@@ -124,6 +124,8 @@ def _directive(c: Cursor, before: list[Item]) -> ast.CStatement:
             code=Code.BAD_DECLARATION,
             resume=last,
         )
+    if statement.text.startswith("#!"):
+        c.fail("'#!' begins the first line of a script or none", span=statement.span, resume=end)
     c.jump(end)
     _check_order(c, before, statement, "C definitions must appear before probes and functions")
     return statement

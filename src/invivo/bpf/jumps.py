@@ -1,0 +1,87 @@
+"""Jumps that became needless because the moves between them went away with register allocation."""
+
+from __future__ import annotations
+
+from invivo.bpf import insn as bpf
+from invivo.bpf.insn import Insn
+from invivo.bpf.select import SelectedBlock
+
+
+def straighten(blocks: list[SelectedBlock]) -> list[SelectedBlock]:
+    """Lead jumps to their last destination, and drop jumps to what follows anyway.
+
+    Before: instructions on machine registers, in layout order.  After: no jump leads to a block
+    that only jumps on, no block that nothing leads to, no jump to the next instruction.
+    Leaves alone: the order of blocks.
+    """
+    forward = _destinations(blocks)
+    kept = [_retarget(block, forward) for block in blocks]
+    kept = _reachable(kept)
+    return [_without_last_jump(kept, index) for index in range(len(kept))]
+
+
+def _destinations(blocks: list[SelectedBlock]) -> dict[str, str]:
+    """Return for each block that does nothing where it leads."""
+    leads: dict[str, str] = {}
+    for index, block in enumerate(blocks):
+        if not block.insns and index + 1 < len(blocks):
+            leads[block.label] = blocks[index + 1].label
+        elif block.insns and block.insns[0].code == bpf.JA:
+            leads[block.label] = block.insns[0].symbol
+    final = {}
+    for label, target in leads.items():
+        seen = {label}
+        while target in leads and target not in seen:
+            seen.add(target)
+            target = leads[target]
+        final[label] = target
+    return final
+
+
+def _retarget(block: SelectedBlock, forward: dict[str, str]) -> SelectedBlock:
+    insns = [
+        Insn(
+            insn.code,
+            insn.target,
+            insn.source,
+            insn.offset,
+            insn.immediate,
+            forward.get(insn.symbol, insn.symbol),
+            insn.span,
+        )
+        if bpf.is_jump(insn)
+        else insn
+        for insn in block.insns
+    ]
+    return SelectedBlock(block.label, insns, block.targets)
+
+
+def _falls_through(block: SelectedBlock) -> bool:
+    return not block.insns or block.insns[-1].code not in (bpf.JA, bpf.EXIT)
+
+
+def _reachable(blocks: list[SelectedBlock]) -> list[SelectedBlock]:
+    place = {block.label: index for index, block in enumerate(blocks)}
+    found: set[int] = set()
+    pending = [0]
+    while pending:
+        index = pending.pop()
+        if index in found:
+            continue
+        found.add(index)
+        pending += [place[insn.symbol] for insn in blocks[index].insns if bpf.is_jump(insn)]
+        if _falls_through(blocks[index]):
+            pending.append(index + 1)
+    return [block for index, block in enumerate(blocks) if index in found]
+
+
+def _without_last_jump(blocks: list[SelectedBlock], index: int) -> SelectedBlock:
+    block = blocks[index]
+    if not block.insns or block.insns[-1].code != bpf.JA:
+        return block
+    for following in blocks[index + 1 :]:
+        if following.label == block.insns[-1].symbol:
+            return SelectedBlock(block.label, block.insns[:-1], block.targets)
+        if following.insns:
+            break
+    return block

@@ -1,0 +1,43 @@
+"""Plugin of the pytest inside a guest: tells the host, a line of JSON each, when a test starts and how it ended."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+PORT = "/dev/ttyS1"
+
+
+class Report:
+    def __init__(self) -> None:
+        self._port = open(PORT, "w", encoding="ascii", buffering=1)  # noqa: SIM115
+        self._outcome = "passed"
+        self._detail = ""
+
+    def _tell(self, test: str, outcome: str, detail: str = "") -> None:
+        self._port.write(json.dumps({"test": test, "outcome": outcome, "detail": detail}) + "\n")
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._outcome, self._detail = "passed", ""
+        self._tell(nodeid, "started")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.outcome != "passed":
+            self._outcome = report.outcome
+            # Of a skip there is path, line and reason.
+            self._detail = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._tell(nodeid, self._outcome, self._detail)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.outcome != "passed":
+            self._tell(report.nodeid, report.outcome, report.longreprtext)
+
+    def pytest_unconfigure(self) -> None:
+        self._port.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Report())

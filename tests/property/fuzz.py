@@ -1,0 +1,80 @@
+"""Compares many generated programs with the reference interpreter: ``make fuzz N=10000 [SEED=...]``.
+
+Prints how many programs there were, how many the verifier refused and how many did something else;
+each of those is made as small as it can be first. The exit status is 1 if there was any.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing import get_context
+
+from invivo.probes.machine import Machine
+from property.language_generator import generate
+from property.language_runs import PARAMETERS, Result, cpu_of_worker, run_program, surroundings
+from property.minimise import minimise
+
+_BATCH = 25
+
+
+class Finding:
+    """A seed whose program did not do what it should, and the smallest program like it."""
+
+    def __init__(self, seed: int, result: Result, program: str) -> None:
+        self.seed = seed
+        self.result = result
+        self.program = program
+
+
+def _alike(result: Result, other: Result) -> bool:
+    return result.kind == other.kind and result.message.split(":")[-1][:20] == other.message.split(":")[-1][:20]
+
+
+def try_batch(seeds: range, worker: int = 0) -> tuple[Counter[str], list[Finding]]:
+    """Run the programs of some seeds; what is found is minimised."""
+    counts: Counter[str] = Counter()
+    findings = []
+    cpu_of_worker(worker)
+    around = surroundings()
+    with Machine() as machine:
+        for seed in seeds:
+            program = generate(seed)
+            result = run_program(program, machine, around)
+            counts[result.kind] += 1
+            if result.is_finding:
+                fails: Callable[[str], bool] = lambda text, kind=result.kind: (
+                    run_program(text, machine, around).kind == kind
+                )
+                findings.append(Finding(seed, result, minimise(program, fails, PARAMETERS)))
+    return counts, findings
+
+
+def main(count: int, first: int) -> int:
+    started = time.monotonic()
+    workers = len(os.sched_getaffinity(0))
+    batches = [range(start, min(start + _BATCH, first + count)) for start in range(first, first + count, _BATCH)]
+    counts: Counter[str] = Counter()
+    found = 0
+    with get_context("spawn").Pool(workers) as pool:
+        jobs = [pool.apply_async(try_batch, (batch, index)) for index, batch in enumerate(batches)]
+        for job in jobs:
+            some, findings = job.get()
+            counts += some
+            for finding in findings:
+                found += 1
+                print(f"\n--- seed {finding.seed}: {finding.result.kind}: {finding.result.message}\n{finding.program}")
+            sys.stdout.flush()
+    seconds = time.monotonic() - started
+    named = ", ".join(
+        f"{counts[kind]} {kind}" for kind in ("same", "different", "refused", "ill-typed", "crash", "open")
+    )
+    print(f"{count} programs from seed {first}: {named}; {seconds:.0f} s")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())))
