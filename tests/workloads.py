@@ -53,7 +53,36 @@ int main(int argc, char **argv)
 }
 """
 
-SOURCES = {"hits": _HITS.replace("#include <unistd.h>", "#include <sys/wait.h>\n#include <unistd.h>")}
+_FILES = r"""
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* files FOLDER: reads a file as it grows, 400, 300 and 300 bytes and then none, into a buffer of 4711;
+   makes and removes three folders, and fails to remove FOLDER, which is not empty. */
+int main(int argc, char **argv)
+{
+    static char buffer[4711];
+    if (chdir(argv[1]) != 0)
+        return 1;
+    int file = open("thousand", O_CREAT | O_RDWR, 0600);
+    if (file < 0 || ftruncate(file, 400) != 0)
+        return 1;
+    for (int size = 400; size <= 1000; size += 300) {
+        if (ftruncate(file, size) != 0 || read(file, buffer, sizeof buffer) != (size == 400 ? 400 : 300))
+            return 1;
+    }
+    if (read(file, buffer, sizeof buffer) != 0)
+        return 1;
+    for (int i = 0; i < 3; i++)
+        if (mkdir("folder", 0710) != 0 || rmdir("folder") != 0)
+            return 1;
+    return rmdir(argv[1]) == 0;
+}
+"""
+
+SOURCES = {"files": _FILES, "hits": _HITS.replace("#include <unistd.h>", "#include <sys/wait.h>\n#include <unistd.h>")}
 
 
 def build(name: str, folder: Path, *flags: str) -> Path:

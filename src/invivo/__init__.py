@@ -5,17 +5,6 @@ The names load what they need when they are first used: ``import invivo`` costs 
 
 from __future__ import annotations
 
-__all__ = [
-    "CompileError",
-    "InvivoError",
-    "Session",
-    "__version__",
-    "compile",
-    "errors",
-    "events",
-    "trace",
-]
-
 _PLACES = {
     "CompileError": ("invivo.diagnostics", "CompileError"),
     "InvivoError": ("invivo.errors", "InvivoError"),
@@ -29,6 +18,8 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__all__":
+        return list(_PLACES)
     place = _PLACES.get(name)
     if place is None:
         raise AttributeError(f"module 'invivo' has no attribute '{name}'")
@@ -42,4 +33,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return list(_PLACES)

@@ -39,26 +39,23 @@ class ValueText:
     def __init__(self, trailer: str = "..", escape: Callable[[str], str] | None = None) -> None:
         self.trailer = trailer
         self.escape = escape or _unchanged
-        escape_text = self.escape
         self._writers: dict[type, Callable[..., str]] = {
             int: str,
-            bool: lambda value: "true" if value else "false",
-            type(None): lambda _: "none",
-            str: escape_text,
-            Text: lambda value: escape_text(value) + trailer,
+            bool: _bool,
+            type(None): _none,
+            str: self.escape,
+            Text: self._cut,
             Address: hex,
-            EnumValue: lambda value: value.name or str(int(value)),
+            EnumValue: _enum,
             bytes: escaped_bytes,
-            tuple: lambda value: f"({self.parts(value)})",
-            list: lambda value: f"[{','.join(map(self.text, value))}]",
+            tuple: self._tuple,
+            list: self._list,
             dict: self._struct,
             Stack: self.stack,
-            Symbol: lambda value: escape_text(value.name) if value.name else hex(value.address),
-            StatsValue: lambda value: (
-                f"{{ .count = {value.count}, .average = {value.average}, .total = {value.total} }}"
-            ),
-            HistogramValue: lambda value: "\n" + "\n".join(histogram_lines(value)),
-            SeriesValue: lambda value: "\n" + "\n".join(series_lines(value)),
+            Symbol: self._symbol,
+            StatsValue: _stats,
+            HistogramValue: _histogram,
+            SeriesValue: _series,
         }
 
     def text(self, value: Value) -> str:
@@ -79,6 +76,18 @@ class ValueText:
         line = _FRAME_TEXT[stack.mode]
         return "\n" + "".join(f"{self.escape(line(frame))}\n" for frame in stack.frames)
 
+    def _cut(self, value: Text) -> str:
+        return self.escape(value) + self.trailer
+
+    def _tuple(self, value: tuple[Value, ...]) -> str:
+        return f"({self.parts(value)})"
+
+    def _list(self, value: list[Value]) -> str:
+        return f"[{','.join(map(self.text, value))}]"
+
+    def _symbol(self, value: Symbol) -> str:
+        return self.escape(value.name) if value.name else hex(value.address)
+
     def _struct(self, value: dict[str, Value]) -> str:
         if not value:
             return "{}"
@@ -87,6 +96,30 @@ class ValueText:
 
 def _unchanged(text: str) -> str:
     return text
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _none(_: None) -> str:
+    return "none"
+
+
+def _enum(value: EnumValue) -> str:
+    return value.name or str(int(value))
+
+
+def _stats(value: StatsValue) -> str:
+    return f"{{ .count = {value.count}, .average = {value.average}, .total = {value.total} }}"
+
+
+def _histogram(value: HistogramValue) -> str:
+    return "\n" + "\n".join(histogram_lines(value))
+
+
+def _series(value: SeriesValue) -> str:
+    return "\n" + "\n".join(series_lines(value))
 
 
 def _plain_frame(frame: Frame) -> str:
@@ -172,7 +205,7 @@ def series_lines(value: SeriesValue) -> list[str]:
 
     if not value.points:
         return ["<no data>"]
-    lines = []
+    lines: list[str] = []
     for start_ns, point in value.points:
         clock = time.strftime("%H:%M:%S", time.localtime(start_ns // 10**9))
         lines.append(f"{clock}.{start_ns // 10**6 % 1000:03} | {'-' if point is None else point}")

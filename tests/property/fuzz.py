@@ -10,13 +10,15 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 
 from invivo.probes.machine import Machine
+from invivo.target import Target
 from property.language_generator import generate
 from property.language_runs import PARAMETERS, Result, cpu_of_worker, run_program, surroundings
 from property.minimise import minimise
+from property.reference_calls import Surroundings
 
 _BATCH = 25
 
@@ -30,8 +32,8 @@ class Finding:
         self.program = program
 
 
-def _alike(result: Result, other: Result) -> bool:
-    return result.kind == other.kind and result.message.split(":")[-1][:20] == other.message.split(":")[-1][:20]
+def _alike(kind: str, target: Target, around: Surroundings, program: str) -> bool:
+    return run_program(program, target, around).kind == kind
 
 
 def try_batch(seeds: range, worker: int = 0) -> tuple[Counter[str], list[Finding]]:
@@ -46,11 +48,14 @@ def try_batch(seeds: range, worker: int = 0) -> tuple[Counter[str], list[Finding
             result = run_program(program, machine, around)
             counts[result.kind] += 1
             if result.is_finding:
-                fails: Callable[[str], bool] = lambda text, kind=result.kind: (
-                    run_program(text, machine, around).kind == kind
-                )
-                findings.append(Finding(seed, result, minimise(program, fails, PARAMETERS)))
+                alike = partial(_alike, result.kind, machine, around)
+                findings.append(Finding(seed, result, minimise(program, alike, PARAMETERS)))
     return counts, findings
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def main(count: int, first: int) -> int:
@@ -66,13 +71,12 @@ def main(count: int, first: int) -> int:
             counts += some
             for finding in findings:
                 found += 1
-                print(f"\n--- seed {finding.seed}: {finding.result.kind}: {finding.result.message}\n{finding.program}")
-            sys.stdout.flush()
+                say(f"\n--- seed {finding.seed}: {finding.result.kind}: {finding.result.message}\n{finding.program}")
     seconds = time.monotonic() - started
     named = ", ".join(
         f"{counts[kind]} {kind}" for kind in ("same", "different", "refused", "ill-typed", "crash", "open")
     )
-    print(f"{count} programs from seed {first}: {named}; {seconds:.0f} s")
+    say(f"{count} programs from seed {first}: {named}; {seconds:.0f} s")
     return 1 if found else 0
 
 

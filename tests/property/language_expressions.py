@@ -194,7 +194,7 @@ class Expressions:
             case Array(element, length):
                 bits = int(element.lstrip("uint")) * length
                 written = f"{element}[{length}]" if self.chance(80) else f"{element}[]"
-                return f"({written})(uint{bits}){self.number(depth - 1)}"
+                return f"({written})(uint{bits}){self.operand(depth)}"
 
     def part(self, kind: type[Shape]) -> str | None:
         """An element of a tuple or a record that is there."""

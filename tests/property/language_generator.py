@@ -201,7 +201,7 @@ class ProgramWriter(Expressions):
         if self.chance(40):
             return str(self.choose.randrange(128))
         if self.chance(50) and (numbers := self.variables(Number)):
-            return f"(${self.choose.choice(numbers).name} {self.choose.choice(ARITHMETIC[:8])} {self.number(2)})"
+            return f"(${self.choose.choice(numbers).name} {self.choose.choice('+-*&|^')} {self.operand(2)})"
         return self.cast_of(type_ if self.chance(50) else self.choose.choice(INTEGER_TYPES))
 
     def set_variable(self) -> str:

@@ -63,15 +63,16 @@ def _smaller(node: ast.Node) -> Iterator[ast.Node]:
         yield replace(node, predicate=None)
     if isinstance(node, ast.Block):
         yield from _smaller_blocks(node)
-    for name in type(node).__match_args__:
+    for name in type(node).__record_fields__:
         value = getattr(node, name)
         if name in ("variable", "map", "target"):
             continue  # only a name can stand there
         if isinstance(value, ast.Node):
-            if isinstance(node, ast.IfExpr) and name == "otherwise":
-                yield replace(node, otherwise=None)
+            is_else = isinstance(node, ast.IfExpr) and value is node.otherwise
+            if is_else:
+                yield replace(node, **{name: None})
             for smaller in _smaller(value):
-                if not (isinstance(node, ast.IfExpr) and name == "otherwise") or isinstance(smaller, _BRANCHES):
+                if not is_else or isinstance(smaller, _BRANCHES):
                     yield replace(node, **{name: smaller})
         elif isinstance(value, tuple):
             for index, item in enumerate(value):
@@ -113,7 +114,7 @@ def _inner_blocks(statement: ast.Node) -> Iterator[ast.Block]:
 
 
 def _children(node: ast.Node) -> Iterator[ast.Node]:
-    for name in type(node).__match_args__:
+    for name in type(node).__record_fields__:
         value = getattr(node, name)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, ast.Node):

@@ -28,7 +28,7 @@ def _destinations(blocks: list[SelectedBlock]) -> dict[str, str]:
             leads[block.label] = blocks[index + 1].label
         elif block.insns and block.insns[0].code == bpf.JA:
             leads[block.label] = block.insns[0].symbol
-    final = {}
+    final: dict[str, str] = {}
     for label, target in leads.items():
         seen = {label}
         while target in leads and target not in seen:

@@ -149,13 +149,13 @@ class _Lives:
 def _assign(lives: _Lives, short_lived: set[int]) -> tuple[dict[int, int], list[int]]:
     """Give machine registers to the leaders of coalesced registers; return also what got none."""
     taken = list(lives.fixed)
-    order = []
+    order: list[tuple[float, int]] = []
     for register, live in lives.live.items():
         density = lives.weight[register] / live.bit_count()
         order.append((-_UNSPILLABLE if register in short_lived else -density, register))
     order.sort()
     assigned: dict[int, int] = {}
-    spilled = []
+    spilled: list[int] = []
     wishes: dict[int, list[int]] = {}
     for _, target, source in lives.moves:
         a, b = lives.find(target), lives.find(source)
@@ -184,9 +184,9 @@ def _rename(blocks: list[SelectedBlock], lives: _Lives, assigned: dict[int, int]
     def machine(register: int) -> int:
         return assigned[lives.find(register)] if register >= FIRST_VIRTUAL else register
 
-    renamed = []
+    renamed: list[SelectedBlock] = []
     for block in blocks:
-        insns = []
+        insns: list[Insn] = []
         for insn in block.insns:
             if insn.target < FIRST_VIRTUAL and insn.source < FIRST_VIRTUAL:
                 insns.append(insn)
@@ -226,7 +226,7 @@ class _Spills:
         self.frame_bytes = frame_bytes + 8 * len(shared)
 
     def rewrite(self) -> list[SelectedBlock]:
-        blocks = []
+        blocks: list[SelectedBlock] = []
         for block in self.lives.blocks:
             insns: list[Insn] = []
             for insn in block.insns:
@@ -306,7 +306,7 @@ def _accesses(insn: Insn) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return tuple(range(1, insn.offset + 1)), _CALL_CLOBBERS
     if code == bpf.EXIT:
         return (0,), ()
-    reads = []
+    reads: list[int] = []
     writes: tuple[int, ...] = ()
     if bpf.reads_target(insn) and insn.target != FRAME:
         reads.append(insn.target)
@@ -375,7 +375,7 @@ def _without_dead(block: SelectedBlock, leaving: int) -> SelectedBlock:
 
 
 def _bits(mask: int) -> list[int]:
-    found = []
+    found: list[int] = []
     while mask:
         low = mask & -mask
         found.append(low.bit_length() - 1)

@@ -505,7 +505,7 @@ class _Selector:
 
 def _widths(size: int, align: int) -> list[int]:
     """Return the sizes of the accesses that cover a range whose start has an alignment."""
-    widths = []
+    widths: list[int] = []
     while size:
         while align > size:
             align //= 2

@@ -174,8 +174,7 @@ def _show(session: Session, sink: Sink) -> None:
     """Give every event to the output; whatever happens, what came is written."""
     try:
         for events in session.batches():
-            for event in events:
-                sink.event(event)
+            sink.events(events)
             sink.flush()
     finally:
         sink.close()

@@ -334,7 +334,7 @@ def extreme_bias(t: Minimum | Maximum) -> int:
 
 def tuple_layout(elements: tuple[Type, ...]) -> tuple[tuple[int, ...], int]:
     """Return the offset of each element, in declared order as C lays them out, and the whole size."""
-    offsets = []
+    offsets: list[int] = []
     position = 0
     widest = 1
     for element in elements:

@@ -7,6 +7,7 @@ from typing import Final
 
 from invivo.ir import ops
 from invivo.ir.ops import Block, Function, Op, Operand, Terminator, Value
+from invivo.record import replace
 
 _OPERANDS: Final[dict[type, tuple[str, ...]]] = {
     ops.Binary: ("left", "right"),
@@ -64,11 +65,7 @@ def rewrite_op(op: Op, change: Callable[[Operand], Operand]) -> Op:
         new = change(old)
         if new is not old:
             changes[name] = new
-    if not changes:
-        return op
-    fields = [changes.get(name, getattr(op, name)) for name in type(op).__record_fields__]
-    changed: Op = type(op)(*fields)
-    return changed
+    return replace(op, **changes) if changes else op
 
 
 def rewrite_end(end: Terminator, change: Callable[[Operand], Operand]) -> Terminator:

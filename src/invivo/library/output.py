@@ -20,7 +20,7 @@ from invivo.ir.layout import (
     PrintValue,
     System,
 )
-from invivo.ir.ops import CompareOp
+from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import Type
 from invivo.library.access import read_helper, read_string_helper
 from invivo.library.record import Builtin, Emit, FieldSource, Lower, Place, Site
@@ -201,26 +201,24 @@ def _check_join(site: Site) -> Type:
 
 
 def _lower_join(emit: Emit, place: Place | None) -> None:
-    """Read up to 16 pointers and the strings they point to."""
+    """Read pointers up to the first that is null, 16 at most, and the strings they point to."""
     separator = _written(emit.literal(1)) if emit.arity == 2 else " "
     capacity = min(_JOIN_SIZE, emit.config.max_strlen)
-    base = emit.word(0)
     space = emit.space(0)
+    held = emit.temporary(8 * _JOIN_ARGUMENTS)
+    count = _read_pointers(emit, emit.word(0), space, held)
 
     def element(index: int) -> Callable[[Place], None]:
         def write(place: Place) -> None:
             b = emit.b
-            cell = emit.temporary(8)
-            pointer = b.offset(cell.pointer, cell.offset)
-            b.call_void(read_helper(space), pointer, 8, b.add(base, 8 * index))
-            address = b.load(cell.pointer, cell.offset, 8)
             target = b.offset(place.pointer, place.offset)
             read, absent, done = b.label("join_read"), b.label("join_absent"), b.label("join_done")
-            b.branch(CompareOp.NE, address, 0, read, absent)
+            b.branch(CompareOp.UGT, count, index, read, absent)
             b.start(absent)
             b.store(place.pointer, place.offset, 1, 0)
             b.jump(done)
             b.start(read)
+            address = b.load(held.pointer, held.offset + 8 * index, 8)
             b.call_void(read_string_helper(space), target, capacity, address)
             b.start(done)
 
@@ -229,7 +227,23 @@ def _lower_join(emit: Emit, place: Place | None) -> None:
     fields: list[tuple[str, Type, FieldSource]] = [
         (str(index), t.String(capacity), element(index)) for index in range(_JOIN_ARGUMENTS)
     ]
-    emit.send(Join(separator), [("count", t.UINT64, _JOIN_ARGUMENTS), *fields])
+    emit.send(Join(separator), [("count", t.UINT64, count), *fields])
+
+
+def _read_pointers(emit: Emit, base: Operand, space: t.AddressSpace, held: Place) -> Operand:
+    """Read an array of pointers that ends with a null; return how many there are."""
+    b = emit.b
+    count, done = b.variable("join_count"), b.label("join_counted")
+    b.set(count, 0)
+    for index in range(_JOIN_ARGUMENTS):
+        target = b.offset(held.pointer, held.offset + 8 * index)
+        emit.fault_guard(b.call(read_helper(space), target, 8, b.add(base, 8 * index)))
+        more = b.label("join_more")
+        b.branch(CompareOp.NE, b.load(held.pointer, held.offset + 8 * index, 8), 0, more, done)
+        b.start(more)
+        b.set(count, index + 1)
+    b.start(done)
+    return b.get(count)
 
 
 def _check_strftime(site: Site) -> Type:

@@ -26,7 +26,7 @@ from invivo.events import (
     Text,
     Value,
 )
-from invivo.output.json_text import exact_number, quote
+from invivo.output.json_text import exact_number, json_bool, json_null, quote
 from invivo.output.losses import describe_loss
 from invivo.output.sink import Buffering, Dialect, Stream, Writer
 from invivo.output.text import complaint_text
@@ -54,8 +54,8 @@ class JsonSink:
         self._errors_escape = errors_escape or str
         self._values = JsonValues(trailer)
         self._writers: dict[type, Callable[..., None]] = {
-            Printed: lambda event: self._message("printf", quote(event.text)),
-            Row: lambda event: self._message("value", self._values.text(event.value)),
+            Printed: self._printed,
+            Row: self._row,
             MapSnapshot: self._map,
             MapValue: self._map_value,
             Output: self._output,
@@ -83,6 +83,12 @@ class JsonSink:
 
     def _message(self, kind: str, data: str) -> None:
         self._out.write(f'{{"type": "{kind}", "data": {data}}}\n')
+
+    def _printed(self, event: Printed) -> None:
+        self._message("printf", quote(event.text))
+
+    def _row(self, event: Row) -> None:
+        self._message("value", self._values.text(event.value))
 
     def _output(self, event: Output) -> None:
         self._message("syscall" if event.kind == "system" else event.kind, quote(event.text))
@@ -146,28 +152,25 @@ class JsonValues:
     """Values as bpftrace writes them in JSON."""
 
     def __init__(self, trailer: str = "..") -> None:
-        plain = ValueText(trailer)
-        self._plain = plain
+        self._plain = ValueText(trailer)
+        self._trailer = trailer
         self._writers: dict[type, Callable[..., str]] = {
             int: exact_number,
-            bool: lambda value: "true" if value else "false",
-            type(None): lambda _: "null",
+            bool: json_bool,
+            type(None): json_null,
             str: quote,
-            Text: lambda value: quote(value + trailer),
+            Text: self._cut,
             Address: exact_number,
             EnumValue: exact_number,
-            bytes: lambda value: f"[{','.join(map(str, value))}]",
+            bytes: _bytes,
             tuple: self._array,
             list: self._array,
-            dict: lambda value: f"{{{', '.join(f'{quote(k)}: {self.text(v)}' for k, v in value.items())}}}",
-            Stack: lambda value: quote(plain.text(value)),
-            Symbol: lambda value: quote(plain.text(value)),
-            StatsValue: lambda value: (
-                f'{{"count": {exact_number(value.count)}, "average": {exact_number(value.average)}, '
-                f'"total": {exact_number(value.total)}}}'
-            ),
-            HistogramValue: lambda value: f"[{','.join(map(_bucket, value.buckets))}]",
-            SeriesValue: lambda value: f"[{','.join(_point(*point) for point in value.points)}]",
+            dict: self._struct,
+            Stack: self._quoted,
+            Symbol: self._quoted,
+            StatsValue: _stats,
+            HistogramValue: _histogram,
+            SeriesValue: _series,
         }
 
     def text(self, value: Value) -> str:
@@ -181,6 +184,34 @@ class JsonValues:
 
     def _array(self, values: tuple[Value, ...] | list[Value]) -> str:
         return f"[{','.join(map(self.text, values))}]"
+
+    def _struct(self, value: dict[str, Value]) -> str:
+        return f"{{{', '.join(f'{quote(name)}: {self.text(member)}' for name, member in value.items())}}}"
+
+    def _cut(self, value: Text) -> str:
+        return quote(value + self._trailer)
+
+    def _quoted(self, value: Stack | Symbol) -> str:
+        return quote(self._plain.text(value))
+
+
+def _bytes(value: bytes) -> str:
+    return f"[{','.join(map(str, value))}]"
+
+
+def _stats(value: StatsValue) -> str:
+    return (
+        f'{{"count": {exact_number(value.count)}, "average": {exact_number(value.average)}, '
+        f'"total": {exact_number(value.total)}}}'
+    )
+
+
+def _histogram(value: HistogramValue) -> str:
+    return f"[{','.join(map(_bucket, value.buckets))}]"
+
+
+def _series(value: SeriesValue) -> str:
+    return f"[{','.join(_point(*point) for point in value.points)}]"
 
 
 def _bucket(bucket: Bucket) -> str:

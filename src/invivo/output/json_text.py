@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 _SHORT = {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
-_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x20)} | _SHORT
 # DEL and C1 controls are legal in JSON; escaped they are harmless on a terminal too.
-_ESCAPES |= {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | _SHORT
 
 
 def quote(text: str) -> str:
@@ -13,6 +12,14 @@ def quote(text: str) -> str:
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"'
     return f'"{text.translate(_ESCAPES)}"'
+
+
+def json_bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def json_null(_: None) -> str:
+    return "null"
 
 
 def exact_number(value: int) -> str:

@@ -30,7 +30,7 @@ from invivo.events import (
     Text,
     Value,
 )
-from invivo.output.json_text import exact_number, quote
+from invivo.output.json_text import exact_number, json_bool, json_null, quote
 from invivo.output.sink import Buffering, Stream, Writer
 from invivo.record import Record
 
@@ -54,12 +54,12 @@ class EventSink:
         self._header = header
         self._counts: dict[str, int] = {}
         self._writers: dict[type, tuple[str, Callable[..., str]]] = {
-            Attached: ("attached", lambda event: f'"probes":{event.probes}'),
+            Attached: ("attached", _attached),
             Printed: ("printf", self._printed),
-            Row: ("value", lambda event: f'"value":{json_value(event.value)}{_incomplete(event)}'),
+            Row: ("value", _row),
             MapSnapshot: ("map", _map),
             MapValue: ("map_value", _map_value),
-            Output: ("output", lambda event: f'"kind":{quote(event.kind)},"text":{json_value(event.text)}'),
+            Output: ("output", _output),
             Complaint: ("complaint", _complaint),
             Loss: ("loss", _loss),
         }
@@ -126,6 +126,14 @@ def _text(value: str) -> str:
     return quote(value)
 
 
+def _cut(value: Text) -> str:
+    return f'{{"text":{_text(value)},"truncated":true}}'
+
+
+def _address(value: Address) -> str:
+    return f'{{"address":"{int(value):#x}"}}'
+
+
 def _base64(data: bytes) -> str:
     import binascii  # only where there are bytes
 
@@ -137,7 +145,8 @@ def _list(values: tuple[Value, ...] | list[Value]) -> str:
 
 
 def _struct(value: dict[str, Value]) -> str:
-    return f"{{{','.join(f'{quote(name)}:{json_value(member)}' for name, member in value.items())}}}"
+    members = ",".join(f"{quote(name)}:{json_value(member)}" for name, member in value.items())
+    return f'{{"struct":{{{members}}}}}'
 
 
 def _enum(value: EnumValue) -> str:
@@ -150,6 +159,10 @@ def _frame(frame: Frame) -> str:
         f'{{"address":"{frame.address:#x}","symbol":{_text(frame.symbol)},"offset":{exact_number(frame.offset)},'
         f'"module":{_text(frame.module)}}}'
     )
+
+
+def _symbol(symbol: Symbol) -> str:
+    return f'{{"address":"{symbol.address:#x}","symbol":{_text(symbol.name)}}}'
 
 
 def _stack(stack: Stack) -> str:
@@ -186,22 +199,34 @@ def _series(value: SeriesValue) -> str:
 
 _VALUES: dict[type, Callable[..., str]] = {
     int: exact_number,
-    bool: lambda value: "true" if value else "false",
-    type(None): lambda _: "null",
+    bool: json_bool,
+    type(None): json_null,
     str: _text,
-    Text: lambda value: f'{{"text":{_text(value)},"truncated":true}}',
-    Address: lambda value: f'{{"address":"{int(value):#x}"}}',
+    Text: _cut,
+    Address: _address,
     EnumValue: _enum,
     bytes: _base64,
     tuple: _list,
     list: _list,
-    dict: lambda value: f'{{"struct":{_struct(value)}}}',
+    dict: _struct,
     Stack: _stack,
-    Symbol: lambda value: f'{{"address":"{value.address:#x}","symbol":{_text(value.name)}}}',
+    Symbol: _symbol,
     StatsValue: _stats,
     HistogramValue: _histogram,
     SeriesValue: _series,
 }
+
+
+def _attached(event: Attached) -> str:
+    return f'"probes":{event.probes}'
+
+
+def _row(event: Row) -> str:
+    return f'"value":{json_value(event.value)}{_incomplete(event)}'
+
+
+def _output(event: Output) -> str:
+    return f'"kind":{quote(event.kind)},"text":{json_value(event.text)}'
 
 
 def _incomplete(event: Printed | Row) -> str:

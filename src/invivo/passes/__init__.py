@@ -29,7 +29,7 @@ PIPELINE: Final[tuple[Callable[[Function], Function], ...]] = (
 
 def run(program: Program, check: Callable[[Function], None] | None = None) -> Program:
     """Run all passes over all functions. ``check`` (`ir.verify.verify_function`) is called after each."""
-    functions = []
+    functions: list[Function] = []
     for function in program.functions:
         for apply in PIPELINE:
             function = apply(function)

@@ -61,7 +61,7 @@ def remove_dead(function: Function) -> Function:
                         used.add(operand.id)
         seen_later = _variables_read_later(function)
         changed = False
-        blocks = []
+        blocks: list[Block] = []
         for block in function.blocks:
             kept = _sweep(block, used, seen_later[block.label])
             changed |= len(kept) != len(block.ops)

@@ -115,9 +115,9 @@ class _Folder:
         self.definitions: dict[int, Op] = {}
 
     def run(self) -> Function:
-        blocks = []
+        blocks: list[Block] = []
         for block in reverse_postorder(self.function):
-            kept = []
+            kept: list[Op] = []
             for op in block.ops:
                 op = rewrite_op(op, self.resolve)
                 simpler = self.simplify(op)

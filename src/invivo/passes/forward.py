@@ -70,7 +70,7 @@ class _Replacer:
             for op in block.ops:
                 if isinstance(op, ops.GetVariable) and op.variable in self.values:
                     self.replaced[op.result.id] = self.values[op.variable]
-        blocks = []
+        blocks: list[Block] = []
         for block in function.blocks:
             kept = [rewrite_op(op, self.operand) for op in block.ops if not self.goes(op)]
             blocks.append(Block(block.label, tuple(kept), rewrite_end(block.end, self.operand)))

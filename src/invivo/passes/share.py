@@ -42,7 +42,7 @@ def share_values(function: Function) -> Function:
         return operand
 
     answers: dict[str, dict[object, Value]] = {}
-    blocks = []
+    blocks: list[Block] = []
     for block in reverse_postorder(function):
         parent = idom[block.label]
         known = dict(answers[parent]) if parent != block.label else {}

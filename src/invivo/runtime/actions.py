@@ -64,6 +64,9 @@ class Actions:
         decoders, acts, unpack_from = self._decoders, self._acts, HEADER.unpack_from
         self._pairs.look(window)
         position, end = 0, len(window)
+        word: int
+        record: int
+        flags: int
         runs = self._runs(window)
         while position < end:
             if position in runs and (made := self._handle_run(window, position, runs[position])) is not None:

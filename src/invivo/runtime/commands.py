@@ -13,7 +13,7 @@ def file_start(path: str, limit_bytes: int) -> str:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        pieces = []
+        pieces: list[bytes] = []
         while limit_bytes > 0 and (piece := os.read(fd, min(limit_bytes, 1 << 16))):
             pieces.append(piece)
             limit_bytes -= len(piece)

@@ -37,7 +37,7 @@ class Names(Protocol):
 
 
 Buffer = bytes | memoryview
-Convert = Callable[..., Value]
+Convert = Callable[[int], Value] | Callable[[bytes], Value]
 Decoder = Callable[[Buffer, int], list[Value]]
 
 
@@ -169,7 +169,7 @@ def shape_of(t: Type, names: Names) -> Shape:
             return Shape(f"{types.size_bytes(t)}s", _memory(t, names))
 
 
-def _memory(t: Type, names: Names) -> Convert:
+def _memory(t: Type, names: Names) -> Callable[[bytes], Value]:
     match t:
         case types.String(capacity):
             return _longest_text if capacity == names.longest_string else _text
@@ -235,7 +235,7 @@ def _counted(raw: bytes) -> bytes:
     return raw[4 : 4 + int.from_bytes(raw[:4], "little")]
 
 
-def _enumeration(variants: tuple[tuple[str, int], ...]) -> Convert:
+def _enumeration(variants: tuple[tuple[str, int], ...]) -> Callable[[int], Value]:
     known = {value: EnumValue(value, name) for name, value in reversed(variants)}
 
     def convert(value: int) -> Value:
@@ -245,7 +245,7 @@ def _enumeration(variants: tuple[tuple[str, int], ...]) -> Convert:
     return convert
 
 
-def _struct(layout: tuple[types.Field, ...] | None, names: Names) -> Convert:
+def _struct(layout: tuple[types.Field, ...] | None, names: Names) -> Callable[[bytes], Value]:
     if layout is None:
         return bytes
     labels = [field.name for field in layout]
@@ -253,7 +253,7 @@ def _struct(layout: tuple[types.Field, ...] | None, names: Names) -> Convert:
     return lambda data: dict(zip(labels, members(data, 0), strict=True))
 
 
-def _stack(t: types.Stack, names: Names) -> Convert:
+def _stack(t: types.Stack, names: Names) -> Callable[[bytes], Value]:
     header = Packed("<IIQ").unpack_from
 
     def convert(data: bytes) -> Value:

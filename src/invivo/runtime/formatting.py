@@ -10,7 +10,7 @@ from invivo.ir.types import Int, Type
 from invivo.record import Record
 from invivo.values import ValueText, escaped_bytes
 
-_Convert = Callable[..., object]
+_Convert = Callable[[Value], object]
 
 # Bits that a length modifier names; the neighbour (and C) take no modifier as 32 bits.
 _LENGTH_BITS = {"": 32, "h": 16, "hh": 8, "l": 64, "ll": 64, "L": 64, "j": 64, "z": 64, "t": 64}

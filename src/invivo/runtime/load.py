@@ -72,7 +72,7 @@ def load(
                 maps[SCOPE_MAP].update(struct.pack("<I", tgid), b"\1")
         btf = Descriptor(kernel.load_btf(image.btf) if image.btf else -1)
         opened.append(btf)
-        programs = []
+        programs: list[tuple[ProgramImage, ProgramHandle]] = []
         for program in sorted(image.programs, key=lambda program: program.order):
             programs.append((program, _load_program(kernel, program, btf.fd, image.license)))
             opened.append(programs[-1][1])

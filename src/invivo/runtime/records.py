@@ -81,16 +81,14 @@ class Columns:
         values: list[Sequence[Value]] = []
         shown: list[Sequence[object]] = []
         for column, (convert, show) in zip(columns, self._steps, strict=True):
-            decoded = column
-            if convert is not None:
-                known = {raw: convert(raw) for raw in set(column)}
-                decoded = tuple(map(known.__getitem__, column))
+            known = None if convert is None else {raw: convert(raw) for raw in set(column)}
+            decoded = column if known is None else tuple(map(known.__getitem__, column))
             values.append(decoded)
             if show is None:
                 shown.append(decoded)
                 continue
             # By what was read, not by what it means: a `Text` is equal to a string that was not cut.
-            if convert is None:
+            if known is None:
                 known = {raw: raw for raw in set(column)}
             texts = {raw: show(value) for raw, value in known.items()}
             is_same = all(texts[raw] is value for raw, value in known.items())

@@ -39,7 +39,7 @@ def reduction(t: Type, slots: int, names: Names) -> Reduction:
         case types.Average(signed):
             return Reduction(lambda data: [_average(stats) for stats in _stats(data, signed)], int, "stats")
         case types.Stats(signed):
-            return Reduction(lambda data: list[Value](_stats(data, signed)), lambda value: int(value.average), "stats")
+            return Reduction(lambda data: list[Value](_stats(data, signed)), _average, "stats")
         case types.Minimum() | types.Maximum():
             return Reduction(lambda data: [_extreme(t, entry) for entry in data], _unsigned)
         case types.Histogram() | types.LinearHistogram():
@@ -86,7 +86,7 @@ def _sums(data: Sequence[bytes], slots: int, signed: bool) -> list[Value]:
 
 
 def _stats(data: Sequence[bytes], signed: bool) -> list[StatsValue]:
-    result = []
+    result: list[StatsValue] = []
     for entry in data:
         words = _words(entry, signed)
         total, count = sum(words[0::2]), sum(words[1::2])

@@ -143,7 +143,7 @@ class Session:
         events: list[tuple[ProgramImage, ProgramHandle]] = []
         self._end_programs: list[ProgramHandle] = []
         self._lives = False
-        begins = []
+        begins: list[ProgramHandle] = []
         for program, handle in self._loaded.programs:
             match self._kernel.role(program.plan):
                 case Role.BEGIN:

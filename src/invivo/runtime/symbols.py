@@ -37,7 +37,7 @@ class Mapping(Record):
 
 def parse_maps(text: str) -> list[Mapping]:
     """Parse the executable mappings of ``/proc/PID/maps``, in order of their addresses."""
-    found = []
+    found: list[Mapping] = []
     for line in text.splitlines():
         # 7f1c0a200000-7f1c0a3bd000 r-xp 00028000 fe:01 262307        /usr/lib/libc.so.6
         fields = line.split(None, 5)
@@ -137,7 +137,7 @@ class UserSymbols:
 
     def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
         """Return frames whose module is the file's build id and whose address is the file offset."""
-        frames = []
+        frames: list[Frame] = []
         for frame in self.frames(tgid, addresses):
             mapping = self._mapping(self._processes[tgid], frame.address)
             binary = None if mapping is None else self._binary(tgid, mapping)

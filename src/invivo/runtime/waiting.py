@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from invivo.runtime.seams import RingHandle
@@ -17,7 +18,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = 0
-        self._old: list[tuple[int, signal._HANDLER]] = []
+        self._old: list[tuple[int, Callable[[int, FrameType | None], object] | int | None]] = []
         self._old_wakeup = -1
         self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 

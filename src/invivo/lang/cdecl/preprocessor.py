@@ -33,9 +33,11 @@ class Preprocessor:
         r.advance()
         match word:
             case "ifdef" | "ifndef":
-                self.open.append((span, *2 * (self._is_defined(_name(r)) == (word == "ifdef"),)))
+                counts = self._is_defined(_name(r)) == (word == "ifdef")
+                self.open.append((span, counts, counts))
             case "if":
-                self.open.append((span, *2 * (self._holds(r),)))
+                counts = self._holds(r)
+                self.open.append((span, counts, counts))
             case "elif" | "else" | "endif":
                 self._continue(r, word, span)
             case _ if not self.active:

@@ -50,6 +50,13 @@ class Reader:
         if not self.accept(text):
             self.fail_expected(f"'{text}'")
 
+    def expect_name(self, what: str) -> str:
+        if self.kind != "name":
+            self.fail_expected(what)
+        name = self.text
+        self.advance()
+        return name
+
     def span(self, start: int) -> Span:
         return Span(self.source, start, self.previous_end)
 

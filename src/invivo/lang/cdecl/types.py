@@ -117,12 +117,11 @@ def _tagged(r: Reader) -> CType:
     if r.depth > _DEEPEST:
         r.fail(f"nested deeper than {_DEEPEST} levels")
     members: list[Member] = []
-    while r.text != "}":
+    while not r.accept("}"):
         if r.kind == "end":
             r.fail_expected("'}'")
         members += _members(r)
     r.depth -= 1
-    r.advance()
     more_packed, more_aligned = _attributes(r)
     _check_names(r, members, set())
     struct = StructDeclaration(
@@ -148,11 +147,12 @@ def _check_names(r: Reader, members: list[Member], seen: set[str]) -> None:
 def _attributes(r: Reader) -> tuple[bool, int | None]:
     """Read ``__attribute__((packed, aligned(8)))``; others mean nothing here."""
     packed, aligned = False, None
-    while r.text in ("__attribute__", "__packed", "__attribute"):
+    while True:
         if r.accept("__packed"):
             packed = True
             continue
-        r.advance()
+        if not (r.accept("__attribute__") or r.accept("__attribute")):
+            return packed, aligned
         r.expect("(")
         r.expect("(")
         while r.text != ")":
@@ -167,14 +167,12 @@ def _attributes(r: Reader) -> tuple[bool, int | None]:
                 break
         r.expect(")")
         r.expect(")")
-    return packed, aligned
 
 
 def _attribute_argument(r: Reader, attribute: str) -> int | None:
     """Return the number of bytes of ``aligned(n)``; skip other arguments."""
-    if r.text != "(":
+    if not r.accept("("):
         return 16 if attribute == "aligned" else None  # the largest alignment of x86-64
-    r.advance()
     if attribute == "aligned":
         start = r.start
         value = read_constant(r, (")",))
@@ -182,11 +180,10 @@ def _attribute_argument(r: Reader, attribute: str) -> int | None:
             r.fail("an alignment is a power of 2", r.span(start))
         r.expect(")")
         return value
-    while r.text != ")":
+    while not r.accept(")"):
         if r.kind == "end":
             r.fail_expected("')'")
         r.advance()
-    r.advance()
     return None
 
 
@@ -278,10 +275,7 @@ def _function_pointer(r: Reader) -> tuple[str, CType]:
     """Read ``*name)(parameters)``: what a function takes and returns does not matter here."""
     r.expect("*")
     _qualifiers(r)
-    if r.kind != "name":
-        r.fail_expected("the name of a member")
-    name = r.text
-    r.advance()
+    name = r.expect_name("the name of a member")
     r.expect(")")
     r.expect("(")
     depth = 1

@@ -81,7 +81,8 @@ def _walk_value(value: object) -> Iterator[ast.Node]:
     if isinstance(value, ast.Node):
         yield from walk(value)
     elif isinstance(value, tuple):
-        for item in value:
+        items: tuple[object, ...] = value
+        for item in items:
             yield from _walk_value(item)
     elif isinstance(type(value), RecordType) and isinstance(value, Record):
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from invivo.diagnostics import Code, Diagnostics, Note, Span
@@ -72,13 +72,13 @@ class Checker:
         self.diagnostics.error(code, node.span, message, hint, notes)
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self) -> Generator[None]:
         self.scopes.append({})
         yield
         self.scopes.pop()
 
     @contextmanager
-    def loop(self, *, callback: bool) -> Iterator[None]:
+    def loop(self, *, callback: bool) -> Generator[None]:
         self.loops += 1
         self.depth += callback
         yield

@@ -95,7 +95,7 @@ def _lower_instance(state: ProgramState, instance: Instance, name: str) -> Entry
 
 
 def _scope_entries(state: ProgramState) -> list[Entry]:
-    entries = []
+    entries: list[Entry] = []
     for order, (name, plan, build) in enumerate(
         (
             ("scope_fork", "scope-fork", scope.follow_fork),

@@ -7,7 +7,7 @@ with the function around it lives in one record on the entry's stack, the *frame
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -253,7 +253,7 @@ class Body:
         return offset
 
     @contextmanager
-    def statement(self, span: Span) -> Iterator[None]:
+    def statement(self, span: Span) -> Generator[None]:
         """Temporaries that are taken inside are free again afterwards."""
         mark = len(self.in_use)
         outer, self.b.span = self.b.span, span
@@ -299,7 +299,7 @@ class Body:
             self.b.jump(self.exit_label)
 
     @contextmanager
-    def callback(self, kind: FunctionKind, parameters: tuple[Kind, ...]) -> Iterator[Builder]:
+    def callback(self, kind: FunctionKind, parameters: tuple[Kind, ...]) -> Generator[Builder]:
         """Emit into a new function until the end of the block; its last parameter is the frame."""
         name = f"{self.name}_{self.callbacks}"
         self.callbacks += 1

@@ -311,13 +311,14 @@ def compare_memory(body: Body, left: Place, right: Place, size: int) -> Operand:
 def compare_values(body: Body, left: Place, left_type: Type, right: Place, right_type: Type) -> Operand:
     """1 if two values in memory differ, which need not be laid out alike: part by part."""
     match left_type, right_type:
-        case (t.Tuple(a) | t.NamedTuple(_, a), t.Tuple(b) | t.NamedTuple(_, b)):
-            parts = list(zip(a, t.tuple_layout(a)[0], b, t.tuple_layout(b)[0], strict=True))
+        case (t.Tuple(mine) | t.NamedTuple(_, mine), t.Tuple(theirs) | t.NamedTuple(_, theirs)):
+            parts = list(zip(mine, t.tuple_layout(mine)[0], theirs, t.tuple_layout(theirs)[0], strict=True))
         case (t.String(a_size), t.String(b_size)):
             return compare_strings(body, left, right, min(a_size, b_size))
         case _ if t.is_scalar(left_type) and t.is_scalar(right_type):
-            mine, theirs = read_scalar(body, left, left_type), read_scalar(body, right, right_type)
-            return body.b.compare(CompareOp.NE, mine, theirs)
+            return body.b.compare(
+                CompareOp.NE, read_scalar(body, left, left_type), read_scalar(body, right, right_type)
+            )
         case _:
             return compare_memory(body, left, right, min(t.size_bytes(left_type), t.size_bytes(right_type)))
     b = body.b

@@ -168,7 +168,7 @@ class ProgramState:
     def record(self, action: Action, fields: list[tuple[str, Type]], span: Span | None) -> RecordLayout:
         """Lay out a new kind of record."""
         position = 8
-        placed = []
+        placed: list[Field] = []
         for name, type_ in fields:
             align = t.alignment(type_)
             position = -(-position // align) * align

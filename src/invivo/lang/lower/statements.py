@@ -133,8 +133,9 @@ def _mentions(body: Body, value: ast.Expr, node: ast.Node) -> bool:
 def _nodes(node: ast.Node) -> list[ast.Node]:
     found: list[ast.Node] = [node]
     for name in type(node).__record_fields__:
-        value = getattr(node, name)
-        for item in value if isinstance(value, tuple) else (value,):
+        value: object = getattr(node, name)
+        items: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
+        for item in items:
             if isinstance(item, ast.Node):
                 found += _nodes(item)
     return found

@@ -302,12 +302,14 @@ def _parenthesised(c: Cursor) -> ast.Expr:
         if _at_cast(c):
             return _cast(c, start)
     first = parse_expression(c)
-    if c.text != ",":
+    if not c.accept(","):
         _expect_closing(c, ")", start)
         return first
     elements = [first]
-    while c.accept(",") and c.text != ")":
+    while c.text != ")":
         elements.append(parse_expression(c))
+        if not c.accept(","):
+            break
     _expect_closing(c, ")", start)
     return ast.TupleExpr(c.span(start), tuple(elements))
 

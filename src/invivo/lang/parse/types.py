@@ -78,8 +78,6 @@ def type_ahead(c: Cursor) -> int | None:
 def parse_plain_type(c: Cursor) -> ast.TypeExpr:
     """Read a type without ``typeof``: a name or ``struct x``, then any number of ``*`` and ``[n]``."""
     start = c.start
-    if c.kind != "name":
-        c.fail_expected("a type")
     type_: ast.TypeExpr = _named(c)
     length = 0
     while c.text in ("*", "["):
@@ -100,6 +98,8 @@ def parse_plain_type(c: Cursor) -> ast.TypeExpr:
 
 
 def _named(c: Cursor) -> ast.NamedType:
+    if c.kind != "name":
+        c.fail_expected("a type")
     start, name = c.start, c.text
     if name in TAGS:
         c.advance()

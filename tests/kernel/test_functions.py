@@ -1,0 +1,207 @@
+"""Kernel functions: kprobe, kretprobe, fentry and fexit, with what a program is given there.
+
+The traced program is `files` of `workloads`; each session sees that program only.  What it does
+can be told from what starting a program does: reads into 4711 bytes, and folders made and removed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from invivo.diagnostics import CompileError
+from invivo.events import Event, MapSnapshot, Value
+from running import Result, run
+from workloads import build
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command; it leaves a file behind that it makes anew."""
+    folder = tmp_path_factory.mktemp("files")
+    return [str(build("files", folder)), str(folder)]
+
+
+def final(events: list[Event], name: str) -> dict[Value, Value]:
+    (snapshot,) = (event for event in events if isinstance(event, MapSnapshot) and event.name == name)
+    return snapshot.to_dict()
+
+
+def traced(program: str, command: list[str]) -> Result:
+    (Path(command[1]) / "thousand").unlink(missing_ok=True)
+    result = run(program, command=command)
+    assert (result.status, result.errors) == (0, "")
+    return result
+
+
+def keys(events: list[Event], name: str) -> set[Value]:
+    return set(final(events, name))
+
+
+# -- arguments and results -----------------------------------------------------------------------
+
+READS = {400: 1, 300: 2, 0: 1}
+
+
+@pytest.mark.requires("kprobe")
+def test_kprobe_has_numbered_arguments(files: list[str]) -> None:
+    program = """
+        kprobe:vfs_read /arg2 == 4711/ {
+            @names[str(((struct file *)arg0).f_path.dentry.d_name.name)] = count();
+            @sizes[arg2] = count();
+            @offsets[*(int64*)arg3] = count();
+        }
+    """
+    events = traced(program, files).events
+    assert final(events, "@names") == {"thousand": 4}
+    assert final(events, "@sizes") == {4711: 4}
+    assert final(events, "@offsets") == {0: 1, 400: 1, 700: 1, 1000: 1}
+
+
+@pytest.mark.requires("kprobe")
+def test_kretprobe_has_the_result(files: list[str]) -> None:
+    program = """
+        kprobe:vfs_read /arg2 == 4711/ { @reading[tid] = 1; }
+        kretprobe:vfs_read /@reading[tid]/ { @[retval] = count(); delete(@reading, tid); }
+    """
+    events = traced(program, files).events
+    assert final(events, "@") == READS
+    assert final(events, "@reading") == {}
+
+
+@pytest.mark.requires("kprobe")
+def test_kretprobe_has_a_negative_result(files: list[str]) -> None:
+    program = "kretprobe:vfs_rmdir { @[(int32)retval] = count(); }"
+    assert final(traced(program, files).events, "@") == {0: 3, -39: 1}  # ENOTEMPTY
+
+
+@pytest.mark.requires("fentry")
+def test_fentry_has_typed_arguments(files: list[str]) -> None:
+    program = """
+        fentry:vfs_read /args.count == 4711/ {
+            @names[str(args.file.f_path.dentry.d_name.name)] = count();
+            @offsets[*args.pos] = count();
+        }
+        fentry:vfs_mkdir { @made[str(args.dentry.d_name.name), args.mode & 0777] = count(); }
+    """
+    events = traced(program, files).events
+    assert final(events, "@names") == {"thousand": 4}
+    assert final(events, "@offsets") == {0: 1, 400: 1, 700: 1, 1000: 1}
+    assert final(events, "@made") == {("folder", 0o710): 3}
+
+
+@pytest.mark.requires("fentry")
+def test_fexit_has_arguments_and_result(files: list[str]) -> None:
+    program = """
+        fexit:vfs_read /args.count == 4711/ { @bytes = hist(retval); @[comm] = sum(args.count); @got[retval] = count(); }
+        fexit:vfs_rmdir { @removed[retval] = count(); }
+    """
+    result = traced(program, files)
+    assert final(result.events, "@") == {"files": 4 * 4711}
+    assert final(result.events, "@got") == READS
+    assert final(result.events, "@removed") == {0: 3, -39: 1}  # ENOTEMPTY
+    bars = [line.split("|")[0].split() for line in result.text.partition("@bytes:\n")[2].splitlines() if "|" in line]
+    assert {bar[0]: int(bar[-1]) for bar in bars if bar[-1] != "0"} == {"[0]": 1}
+    assert [bar[-1] for bar in bars if bar[:2] == ["[256,", "512)"]] == ["3"]
+
+
+@pytest.mark.requires("fentry")
+def test_what_the_issue_of_function_tracing_asks(files: list[str]) -> None:
+    program = "fexit:vfs_read { @bytes = hist(retval); @[comm] = sum(args.count); }"
+    result = traced(program, files)
+    (total,) = final(result.events, "@").values()
+    assert isinstance(total, int)
+    assert total >= 4 * 4711
+    assert "[256, 512)" in result.text
+
+
+# -- wildcards -----------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("kprobe", "function_tracer")
+def test_kprobe_wildcard(files: list[str]) -> None:
+    counts = final(traced("kprobe:vfs_* { @[probe] = count(); }", files).events, "@")
+    assert counts["kprobe:vfs_mkdir"] == 3
+    assert counts["kprobe:vfs_rmdir"] == 4
+    assert {"kprobe:vfs_read", "kprobe:vfs_open"} <= counts.keys()
+    assert all(isinstance(name, str) and name.startswith("kprobe:vfs_") for name in counts)
+
+
+@pytest.mark.requires("kprobe", "function_tracer")
+def test_kretprobe_wildcard(files: list[str]) -> None:
+    program = "kretprobe:vfs_*dir { @[probe, func, (int32)retval] = count(); }"
+    assert final(traced(program, files).events, "@") == {
+        ("kretprobe:vfs_mkdir", "vfs_mkdir", 0): 3,
+        ("kretprobe:vfs_rmdir", "vfs_rmdir", 0): 3,
+        ("kretprobe:vfs_rmdir", "vfs_rmdir", -39): 1,
+    }
+
+
+@pytest.mark.requires("fentry", "function_tracer")
+def test_fentry_wildcard(files: list[str]) -> None:
+    program = """
+        fentry:vfs_*dir { @entered[probe, func] = count(); @names[str(args.dentry.d_name.name)] = count(); }
+        fexit:vfs_*dir { @left[func, retval] = count(); }
+    """
+    events = traced(program, files).events
+    assert final(events, "@entered") == {
+        ("fentry:vmlinux:vfs_mkdir", "vfs_mkdir"): 3,
+        ("fentry:vmlinux:vfs_rmdir", "vfs_rmdir"): 4,
+    }
+    assert final(events, "@names") == {"folder": 6, os.path.basename(files[1]): 1}
+    assert final(events, "@left") == {("vfs_mkdir", 0): 3, ("vfs_rmdir", 0): 3, ("vfs_rmdir", -39): 1}
+
+
+@pytest.mark.requires("kprobe", "function_tracer")
+def test_several_probes_share_a_body(files: list[str]) -> None:
+    program = "kprobe:vfs_mkdir, kprobe:vfs_rmdir, kprobe:vfs_*xattr { @[func] = count(); }"
+    counts = final(traced(program, files).events, "@")
+    assert (counts["vfs_mkdir"], counts["vfs_rmdir"]) == (3, 4)
+
+
+@pytest.mark.requires("kprobe", "function_tracer")
+def test_functions_of_a_module(files: list[str]) -> None:
+    """In a guest the file system is overlay's; elsewhere it is mostly not loaded."""
+    if not Path("/sys/module/overlay").exists():
+        pytest.skip("requires the module overlay to be loaded")
+    program = "kprobe:overlay:ovl_open* { @[probe] = count(); }"
+    assert "kprobe:overlay:ovl_open" in final(traced(program, files).events, "@")
+
+
+# -- stacks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("kprobe")
+def test_stacks_at_kprobes_begin_with_the_function(files: list[str]) -> None:
+    program = 'kprobe:vfs_mkdir { printf("%s", kstack(4)); exit(); }'
+    frames = [line.strip().partition("+")[0] for line in traced(program, files).text.splitlines() if line.strip()]
+    assert frames[:2] == ["vfs_mkdir", "do_mkdirat"]
+
+
+@pytest.mark.requires("fentry")
+def test_stacks_at_fentry_begin_with_the_function(files: list[str]) -> None:
+    program = 'fentry:vfs_mkdir { printf("%s", kstack(4)); exit(); }'
+    frames = [line.strip().partition("+")[0] for line in traced(program, files).text.splitlines() if line.strip()]
+    assert frames[:2] == ["vfs_mkdir", "do_mkdirat"]
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("kprobe", "fentry", "function_tracer")
+@pytest.mark.parametrize("provider", ["kprobe", "kretprobe", "fentry", "fexit"])
+def test_the_nearest_name_is_told(provider: str, files: list[str]) -> None:
+    with pytest.raises(CompileError) as caught:
+        traced(f"{provider}:vfs_raed {{ @ = count(); }}", files)
+    (diagnostic,) = caught.value.diagnostics
+    assert "no such function" in diagnostic.message
+    assert "vfs_read" in str(diagnostic.hint)
+
+
+@pytest.mark.requires("kprobe")
+def test_nothing_stays(files: list[str]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    traced("kprobe:vfs_mkdir, kretprobe:vfs_mkdir { @ = count(); }", files)
+    assert len(os.listdir("/proc/self/fd")) == before

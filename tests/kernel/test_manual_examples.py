@@ -1,0 +1,34 @@
+"""The manual's examples of every builtin run on a real kernel and give what the manual shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from case_files import Case, read_cases
+from running import run
+
+from invivo.library import LIBRARY
+
+_CASES = read_cases(Path(__file__).parents[2] / "docs" / "language" / "examples.test")
+# Not records of the library: the checker itself knows their names.
+_BESIDES = ["args", "argN"]
+
+
+@pytest.mark.parametrize("case", _CASES, ids=[case.sentence for case in _CASES])
+def test_example(case: Case) -> None:
+    command = shlex.split(case.sections.get("command", "")) or None
+    unsafe = "unsafe" in case.sections.get("options", "")
+    result = run(case.program, command=command, unsafe=unsafe)
+    if "matches" in case.sections:
+        assert re.fullmatch(case.sections["matches"].strip("\n"), result.text.strip("\n"))
+    else:
+        assert result.text.strip("\n") == case.sections.get("output", "").strip("\n")
+    assert result.errors.startswith(case.sections.get("errors", "").rstrip("\n"))
+    assert bool(result.errors) == ("errors" in case.sections), result.errors
+
+
+def test_every_builtin_has_one() -> None:
+    assert sorted(case.sentence for case in _CASES) == sorted([*_BESIDES, *(builtin.name for builtin in LIBRARY)])
