@@ -82,7 +82,26 @@ int main(int argc, char **argv)
 }
 """
 
-SOURCES = {"files": _FILES, "hits": _HITS.replace("#include <unistd.h>", "#include <sys/wait.h>\n#include <unistd.h>")}
+# chdir with an empty path, with an address that is mapped nowhere, and with a good path.
+_UNREAD = r"""
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int main(void)
+{
+    volatile char nothing[8] = "", root[8] = "/"; /* written, so the page is there */
+    syscall(SYS_chdir, nothing);
+    syscall(SYS_chdir, 4096);
+    syscall(SYS_chdir, root);
+    return 0;
+}
+"""
+
+SOURCES = {
+    "files": _FILES,
+    "hits": _HITS.replace("#include <unistd.h>", "#include <sys/wait.h>\n#include <unistd.h>"),
+    "unread": _UNREAD,
+}
 
 
 def build(name: str, folder: Path, *flags: str) -> Path:

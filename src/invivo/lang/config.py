@@ -12,6 +12,7 @@ from invivo.library.record import Config
 from invivo.record import Record, replace
 
 _LONGEST_STRING = 1 << 20  # what a map of the kernel takes as a value, with room to spare
+_LARGEST_RING = 1 << 18  # pages, 1 GiB; twice that in address space
 _PREFIX = "bpftrace_"
 _STACK_MODES = ("bpftrace", "perf", "raw", "build_id")
 _LICENSES = (
@@ -48,7 +49,9 @@ OPTIONS: dict[str, Option] = {
     "max_map_keys": Option(Config, "max_map_keys", int, "elements of a map that is not declared with a size", least=1),
     "max_probes": Option(Config, "max_probes", int, "attach points of a script, wildcards expanded"),
     "max_bpf_progs": Option(Config, "max_bpf_progs", int, "accepted; invivo needs few programs"),
-    "on_stack_limit": Option(Config, "on_stack_limit", int, "bytes up to which a value is kept on the program's stack"),
+    "on_stack_limit": Option(
+        Config, "on_stack_limit", int, "bytes up to which a value is kept on the program's stack; at most 128 count"
+    ),
     "stack_mode": Option(Config, "stack_mode", str, "how stacks are shown", _STACK_MODES),
     "missing_probes": Option(
         Config,
@@ -63,7 +66,11 @@ OPTIONS: dict[str, Option] = {
     "max_cat_bytes": Option(Settings, "max_cat_bytes", int, "bytes of a file that cat() shows"),
     "cpp_demangle": Option(Settings, "cpp_demangle", bool, "show C++ names as in the source"),
     "perf_rb_pages": Option(
-        Settings, "ring_pages", int, "pages of the ring buffer, a power of two; 0: chosen by invivo"
+        Settings,
+        "ring_pages",
+        int,
+        "pages of the ring buffer, rounded up to a power of two; 0: chosen by invivo",
+        most=_LARGEST_RING,
     ),
     "cache_user_symbols": Option(
         Settings,

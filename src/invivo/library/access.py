@@ -6,7 +6,8 @@ from typing import assert_never
 
 from invivo.ir import helpers
 from invivo.ir import types as t
-from invivo.ir.ops import Kind, Operand
+from invivo.ir.builder import Builder
+from invivo.ir.ops import CompareOp, Kind, Operand
 from invivo.ir.types import Type
 from invivo.library.record import Emit, Place
 from invivo.target import Access, ContextAddress, ContextData, ContextLoad, ContextPointer
@@ -79,3 +80,44 @@ def read_helper(space: t.AddressSpace) -> int:
 
 def read_string_helper(space: t.AddressSpace) -> int:
     return helpers.PROBE_READ_USER_STR if space is t.AddressSpace.USER else helpers.PROBE_READ_KERNEL_STR
+
+
+UNREAD = "<unread>"  # what a string shows whose memory could not be read
+
+
+def guard_string(emit: Emit, code: Operand, place: Place, capacity: int) -> None:
+    """Count a failed read of a string and put a mark in its place, so that it is not taken for empty.
+
+    The neighbour shows an empty string.
+    """
+    if emit.bpftrace or capacity <= len(UNREAD):
+        emit.fault_guard(code)
+        return
+    b = emit.b
+    failed, on = b.label("fault"), b.label("read")
+    b.branch(CompareOp.SLT, code, 0, failed, on)
+    b.start(failed)
+    emit.read_failed()
+    store_text(b, UNREAD, capacity, place)
+    b.start(on)
+
+
+def store_text(b: Builder, text: str, capacity: int, place: Place) -> None:
+    """Write a text and its terminator in words as wide as the alignment allows."""
+    data = text.encode("latin-1")[: capacity - 1] + b"\0"
+    position = 0
+    while position < len(data):
+        size = common_alignment(place.offset + position)
+        while position + size > capacity:
+            size //= 2
+        chunk = data[position : position + size].ljust(size, b"\0")
+        b.store(place.pointer, place.offset + position, size, int.from_bytes(chunk, "little"))
+        position += size
+
+
+def common_alignment(*offsets: int) -> int:
+    """The greatest power of two up to 8 that divides all offsets."""
+    merged = 8
+    for offset in offsets:
+        merged |= offset
+    return merged & -merged

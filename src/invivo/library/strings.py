@@ -6,7 +6,7 @@ from invivo.diagnostics import Code
 from invivo.ir import types as t
 from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import Type
-from invivo.library.access import read_helper, read_string_helper
+from invivo.library.access import guard_string, read_helper, read_string_helper
 from invivo.library.record import Builtin, Emit, Place, Site
 from invivo.library.spelling import PROBE_NAME_CAPACITY, spell
 
@@ -80,7 +80,8 @@ def _lower_str(emit: Emit, place: Place | None) -> None:
         # One byte more for the terminator; at most the whole capacity.
         capacity = emit.clamp(emit.b.add(emit.word(1), 1), 1, emit.result.capacity)
     target = emit.b.offset(place.pointer, place.offset)
-    emit.fault_guard(emit.b.call(read_string_helper(emit.space(0)), target, capacity, emit.word(0)))
+    code = emit.b.call(read_string_helper(emit.space(0)), target, capacity, emit.word(0))
+    guard_string(emit, code, place, emit.result.capacity)
 
 
 # -- buf ---------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from invivo.lang.lower.state import BUSY_MAP, CACHE_LINE, SCRATCH_MAP, SCRATCH_S
 from invivo.library.record import Config, Emit, FieldSource, Place
 from invivo.target import Context, Target
 
+_STACK_LARGEST = 128  # bytes of one temporary, whatever the script's on_stack_limit says
 _STACK_BUDGET = 192  # bytes of temporaries; the rest of the 512 is for keys, spills and callbacks
 
 
@@ -234,7 +235,8 @@ class Body:
     def temporary(self, size: int) -> Place:
         """Memory until the end of the statement: on the stack if small, else in the scratch slot."""
         size = -(-size // 8) * 8
-        on_stack = size <= max(self.config.on_stack_limit, 8) and (size == 8 or self.stack_used < _STACK_BUDGET)
+        limit = max(8, min(self.config.on_stack_limit, _STACK_LARGEST))
+        on_stack = size <= limit and (size == 8 or self.stack_used < _STACK_BUDGET)
         pool = (self.b if on_stack else "scratch", size)
         free = self.free.get(pool)
         if free:

@@ -17,7 +17,7 @@ from invivo.lang.lower.calls import lower_builtin
 from invivo.lang.lower.maps import increment_map, read_map, read_map_into
 from invivo.lang.lower.state import NAMES_MAP
 from invivo.lang.lower.statements import lower_block_value, lower_if
-from invivo.library.access import load_access
+from invivo.library.access import common_alignment, load_access, store_text
 from invivo.library.record import Place
 from invivo.library.spelling import PROBE_NAME_CAPACITY
 
@@ -395,7 +395,7 @@ def convert(body: Body, source: Place, old: Type, place: Place, new: Type) -> No
     match old, new:
         case (t.String(a), t.String(b)):
             if place.zeroed:
-                body.b.zero(place.pointer, place.offset, b, memory.common_alignment(place.offset))
+                body.b.zero(place.pointer, place.offset, b, common_alignment(place.offset))
             memory.read_string(body, source, place, b, a)
         case (t.Tuple(a) | t.NamedTuple(_, a), t.Tuple(b) | t.NamedTuple(_, b)):
             convert_tuple(body, source, a, b, place)
@@ -419,9 +419,9 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
     if isinstance(text, int) and isinstance(node, ast.PositionalParameter):
         text = str(text)
     if place.zeroed:
-        b.zero(place.pointer, place.offset, capacity, memory.common_alignment(place.offset))
+        b.zero(place.pointer, place.offset, capacity, common_alignment(place.offset))
     if isinstance(text, str):
-        store_text(body, text, capacity, place)
+        store_text(body.b, text, capacity, place)
         return
     own = body.type(node)
     if isinstance(own, t.ProbeName):
@@ -447,23 +447,10 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
             memory.read_string(body, memory.locate(body, node), place, capacity, source_capacity)
 
 
-def store_text(body: Body, text: str, capacity: int, place: Place) -> None:
-    """Write a literal and its terminator in words as wide as the alignment allows."""
-    data = text.encode("latin-1")[: capacity - 1] + b"\0"
-    position = 0
-    while position < len(data):
-        size = min(memory.common_alignment(place.offset + position), 8)
-        while position + size > capacity:
-            size //= 2
-        chunk = data[position : position + size].ljust(size, b"\0")
-        body.b.store(place.pointer, place.offset + position, size, int.from_bytes(chunk, "little"))
-        position += size
-
-
 def _probe_name_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> None:
     """Copy a probe's name from the table of all names."""
     size = min(capacity, PROBE_NAME_CAPACITY)
     b = body.b
     index = b.bounded(body.word(node), body.state.use_names())
     row = b.offset(b.global_address(NAMES_MAP, 0), b.shift_left(index, PROBE_NAME_CAPACITY.bit_length() - 1))
-    b.copy(place.pointer, place.offset, row, 0, size, memory.common_alignment(place.offset))
+    b.copy(place.pointer, place.offset, row, 0, size, common_alignment(place.offset))

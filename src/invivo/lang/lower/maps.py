@@ -14,6 +14,7 @@ from invivo.lang.lower import memory
 from invivo.lang.lower.arithmetic import arithmetic
 from invivo.lang.lower.body import Body
 from invivo.lang.lower.state import StoredMap
+from invivo.library.access import common_alignment
 from invivo.library.record import Builtin, Place
 
 _E2BIG = 7
@@ -134,7 +135,7 @@ def read_map_into(body: Body, node: ast.MapAccess, type_: Type, place: Place) ->
     if isinstance(type_, t.String):
         b.store(place.pointer, place.offset, 1, 0)
     else:
-        b.zero(place.pointer, place.offset, size, memory.common_alignment(place.offset, size))
+        b.zero(place.pointer, place.offset, size, common_alignment(place.offset, size))
     b.jump(done)
     b.start(there)
     memory.read_into(body, Place(value, 0), place, size)

@@ -11,7 +11,7 @@ from invivo.lang.check.model import Variable
 from invivo.lang.check.values import is_args
 from invivo.lang.lower.body import Body
 from invivo.library import find_builtin
-from invivo.library.access import read_helper, read_string_helper
+from invivo.library.access import common_alignment, guard_string, read_helper, read_string_helper
 from invivo.library.record import Place
 from invivo.record import Record
 from invivo.target import Argument, ContextLoad
@@ -231,13 +231,6 @@ def read_into(body: Body, where: Located, place: Place, size: int) -> None:
 _INLINE_COPY = 256
 
 
-def common_alignment(*offsets: int) -> int:
-    merged = 8
-    for offset in offsets:
-        merged |= offset
-    return merged & -merged
-
-
 def remote_address(body: Body, where: Remote) -> Operand:
     if isinstance(where.address, Value) and where.address.kind is Kind.BTF:
         return body.b.offset(where.address, where.offset)
@@ -254,7 +247,7 @@ def read_string(body: Body, where: Located, place: Place, capacity: int, source_
         b.call_void(helpers.PROBE_READ_KERNEL_STR, target, size, source)
         return
     code = b.call(read_string_helper(where.space), target, size, remote_address(body, where))
-    body.fault_guard(code)
+    guard_string(body.bare_emit(), code, place, capacity)
 
 
 # -- comparing ---------------------------------------------------------------------------------
@@ -272,7 +265,7 @@ def compare_literal(body: Body, place: Place, capacity: int, text: str, length: 
     done = b.label("compared")
     position = 0
     while position < len(wanted):
-        size = min(common_alignment(place.offset + position), 8)
+        size = common_alignment(place.offset + position)
         while position + size > len(wanted):
             size //= 2
         chunk = int.from_bytes(wanted[position : position + size], "little")
