@@ -24,12 +24,14 @@ class CompileOptions(Record):
     """``parameters`` are the script's $1, $2 ...; ``environment`` may override its config.
 
     ``bpftrace``: the neighbour's meaning where it differs from ours (docs/language/differences.md).
+    ``warnings``: programs report lookups, updates and deletions that fail.
     """
 
     parameters: tuple[str, ...] = ()
     unsafe: bool = False
     bpftrace: bool = False
     environment: Mapping[str, str] = _NO_ENVIRONMENT
+    warnings: bool = False
 
 
 class Compilation(Record):
@@ -55,6 +57,7 @@ def compile_source(source: SourceFile, target: Target, options: CompileOptions |
         parameters=options.parameters,
         unsafe=options.unsafe,
         bpftrace=options.bpftrace,
+        warnings=options.warnings,
     )
     program = run_passes(lower(checked, settings))
     return Compilation(script, program, generate(program), diagnostics.warnings)

@@ -128,7 +128,9 @@ def test_layout_is_that_of_a_compiler(tmp_path: Path) -> None:
 
 
 def test_types_of_members() -> None:
-    target, structs = _laid_out("struct s { char c; char name[8]; unsigned short n[2]; _Bool b; struct task_struct *t; };")
+    target, structs = _laid_out(
+        "struct s { char c; char name[8]; unsigned short n[2]; _Bool b; struct task_struct *t; };"
+    )
     types = {field.name: field.type for field in target.fields(structs[0])}
     assert types["c"] == t.INT8
     assert types["name"] == t.String(8)

@@ -94,6 +94,7 @@ def compile_request(request: Request) -> Compilation:
         unsafe=request.unsafe,
         bpftrace=request.bpftrace,
         environment=request.environment,
+        warnings=request.warnings,
     )
     with Machine(request.scope, request.pid) as machine:
         compilation = compile_source(request.source, machine, options)
@@ -133,10 +134,13 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
             follow=request.pid is not None and request.scope is not Scope.PROCESS,
             dry_run=request.dry_run,
             escape=escape,
+            log_level=1 if request.verbose else 0,
         ),
     )
     try:
         with session, os.fdopen(fd, "wb", closefd=request.output is not None) as stream:
+            for name, log in session.logs() if request.verbose else ():
+                say(f"verifier's log of {name}:\n{log}")
             sink = open_sink(
                 request.form,
                 stream,

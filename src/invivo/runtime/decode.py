@@ -155,18 +155,26 @@ def shape_of(t: Type, names: Names) -> Shape:
             return Shape(_INT_CODES[bits, signed], _enumeration(variants))
         case types.Pointer():
             return Shape("Q", Address)
-        case types.KernelSymbol():
-            return Shape("Q", lambda address: _symbol(names.kernel_frames((address,))))
-        case types.ProbeName():
-            return Shape("Q", names.probe)
-        case types.Username():
-            return Shape("Q", names.username)
-        case types.CgroupPath(pattern):
-            return Shape("Q", lambda cgroup: names.cgroup_path(cgroup, pattern))
-        case types.Timestamp(form, clock):
-            return Shape("Q", lambda time_ns: names.wall_time(time_ns, form, clock))
+        case types.KernelSymbol() | types.ProbeName() | types.Username() | types.CgroupPath() | types.Timestamp():
+            return Shape("Q", _naming(t, names))
         case _:
             return Shape(f"{types.size_bytes(t)}s", _memory(t, names))
+
+
+def _naming(
+    t: types.KernelSymbol | types.ProbeName | types.Username | types.CgroupPath | types.Timestamp, names: Names
+) -> Callable[[int], Value]:
+    match t:
+        case types.KernelSymbol():
+            return lambda address: _symbol(names.kernel_frames((address,)))
+        case types.ProbeName():
+            return names.probe
+        case types.Username():
+            return names.username
+        case types.CgroupPath(pattern):
+            return lambda cgroup: names.cgroup_path(cgroup, pattern)
+        case types.Timestamp(form, clock):
+            return lambda time_ns: names.wall_time(time_ns, form, clock)
 
 
 def _memory(t: Type, names: Names) -> Callable[[bytes], Value]:

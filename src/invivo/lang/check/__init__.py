@@ -28,6 +28,7 @@ def check(
     parameters: tuple[str, ...] = (),
     unsafe: bool = False,
     bpftrace: bool = False,
+    warnings: bool = False,
 ) -> Checked:
     """Type a script against a machine. Raises `CompileError` with everything that is wrong."""
     _refuse_what_is_not_supported(script, diagnostics)
@@ -46,7 +47,7 @@ def check(
     _merge(diagnostics, _round(checker, instances))
     _check_declarations(checker, diagnostics)
     diagnostics.stop_on_errors()
-    return Checked(script, target, tuple(instances), checker.maps, config, parameters, bpftrace)
+    return Checked(script, target, tuple(instances), checker.maps, config, parameters, bpftrace, warnings)
 
 
 def _declare(script: ast.Script, target: Target, diagnostics: Diagnostics) -> tuple[Target, dict[str, ast.Expr | None]]:

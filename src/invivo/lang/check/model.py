@@ -67,3 +67,4 @@ class Checked(Record):
     config: Config
     parameters: tuple[str, ...]
     bpftrace: bool
+    warnings: bool = False  # programs report lookups that find nothing, and other failures

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from invivo.diagnostics import Code, Diagnostics
 from invivo.lang import ast
 from invivo.lang.check.model import Instance
 from invivo.library import find_builtin
 from invivo.library.record import Config
-from invivo.record import Record, RecordType
 from invivo.target import AttachPoint, NoSuchProbeError, ProbeSpec, Target
 
 _NUMBERED = re.compile(r"arg\d+\Z")
@@ -34,7 +34,7 @@ def expand_probes(script: ast.Script, target: Target, config: Config, diagnostic
             Code.TOO_MANY_PROBES,
             script.probes[0].span,
             f"can't attach to {total} probes because it exceeds the current limit of {config.max_probes} probes",
-            "raise it with config = { max_probes = N } or BPFTRACE_MAX_PROBES",
+            "raise it with config = { max_probes = N }",
         )
     return instances
 
@@ -80,9 +80,10 @@ def walk(node: ast.Node) -> Iterator[ast.Node]:
 def _walk_value(value: object) -> Iterator[ast.Node]:
     if isinstance(value, ast.Node):
         yield from walk(value)
-    elif isinstance(value, tuple):
-        items: tuple[object, ...] = value
-        for item in items:
+    elif _is_tuple(value):
+        for item in value:
             yield from _walk_value(item)
-    elif isinstance(type(value), RecordType) and isinstance(value, Record):
-        return
+
+
+def _is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
+    return isinstance(value, tuple)

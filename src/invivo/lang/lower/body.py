@@ -147,9 +147,9 @@ class Body:
         self._forms.send(self, action, fields)
 
     def failed(self, helper: str, code: Operand, message: str) -> None:
-        """Report that a helper failed here. Only the neighbour's face says so each time; what is
-        missing from the result is counted besides."""
-        if self.state.checked.bpftrace:
+        """Report that a helper failed here, if that was asked for. (The neighbour's face always
+        does.) What is missing from the result is counted in any case."""
+        if self.state.checked.bpftrace or self.state.checked.warnings:
             site = self.state.site(self.b.span, helper, message)
             self.send(HelperFailed(), (("site", t.UINT64, site), ("code", t.INT64, code)))
 

@@ -111,13 +111,21 @@ def _read_element(body: Body, name: str, key: Place) -> Operand:
     type_ = stored(body, name).layout.value
     value = lookup(body, name, key)
     result = b.variable("element")
-    there, done = b.label("there"), b.label("read_map")
+    there, absent, done = b.label("there"), b.label("absent"), b.label("read_map")
     b.set(result, 0)
-    b.branch(CompareOp.NE, value, 0, there, done)
+    b.branch(CompareOp.NE, value, 0, there, absent)
+    b.start(absent)
+    _report_absent(body)
+    b.jump(done)
     b.start(there)
     b.set(result, memory.read_scalar(body, Place(value, 0), type_))
     b.start(done)
     return b.get(result)
+
+
+def _report_absent(body: Body) -> None:
+    if body.state.checked.warnings:
+        body.failed("map_lookup_elem", 0, "Can't lookup map element because it does not exist.")
 
 
 def read_map_into(body: Body, node: ast.MapAccess, type_: Type, place: Place) -> None:
@@ -132,6 +140,7 @@ def read_map_into(body: Body, node: ast.MapAccess, type_: Type, place: Place) ->
     there, absent, done = b.label("there"), b.label("absent"), b.label("read_map")
     b.branch(CompareOp.EQ, value, 0, absent, there)
     b.start(absent)
+    _report_absent(body)
     if isinstance(type_, t.String):
         b.store(place.pointer, place.offset, 1, 0)
     else:

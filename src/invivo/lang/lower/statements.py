@@ -11,6 +11,7 @@ from invivo.ir.layout import LossKind
 from invivo.ir.ops import CompareOp, FunctionKind, Kind, Operand, Value
 from invivo.lang import ast
 from invivo.lang.check.operators import is_signed
+from invivo.lang.check.probes import walk
 from invivo.lang.lower import memory
 from invivo.lang.lower.arithmetic import arithmetic
 from invivo.lang.lower.body import Body, Loop
@@ -127,18 +128,7 @@ def _set(body: Body, node: ast.Node, value: ast.Expr) -> None:
 
 def _mentions(body: Body, value: ast.Expr, node: ast.Node) -> bool:
     from_ = body.instance.variables[node]
-    return any(body.instance.variables.get(used) is from_ for used in _nodes(value))
-
-
-def _nodes(node: ast.Node) -> list[ast.Node]:
-    found: list[ast.Node] = [node]
-    for name in type(node).__record_fields__:
-        value: object = getattr(node, name)
-        items: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
-        for item in items:
-            if isinstance(item, ast.Node):
-                found += _nodes(item)
-    return found
+    return any(body.instance.variables.get(used) is from_ for used in walk(value))
 
 
 def _fitted(body: Body, node: ast.Node, value: Operand) -> Operand:

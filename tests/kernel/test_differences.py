@@ -1,0 +1,84 @@
+"""The two commands' meanings of one program, as docs/language/differences.md says."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+
+from invivo.diagnostics import CompileError, SourceFile
+from invivo.output.outputs import SinkOptions, open_sink
+from invivo.output.sink import Dialect
+from invivo.pipeline import CompileOptions, compile_source
+from invivo.probes.machine import Machine
+from invivo.runtime.session import Session, SessionOptions
+
+
+def _run(program: str, *, bpftrace: bool) -> tuple[str, str]:
+    """What is printed, and what is said on stderr."""
+    with Machine() as machine:
+        image = compile_source(SourceFile("stdin", program), machine, CompileOptions(bpftrace=bpftrace)).image
+    out, errors = BytesIO(), BytesIO()
+    dialect = Dialect.BPFTRACE if bpftrace else Dialect.INVIVO
+    with Session(image, options=SessionOptions(bpftrace=bpftrace)) as session:
+        sink = open_sink("text", out, errors, dialect, SinkOptions(quiet=True))
+        for event in session:
+            sink.event(event)
+        sink.close()
+    return out.getvalue().decode().strip("\n"), errors.getvalue().decode()
+
+
+@pytest.mark.parametrize(
+    ("program", "ours", "theirs"),
+    [
+        ('BEGIN { $x = -7; $y = 2; printf("%ld %ld\\n", $x / $y, $x % $y); }', "-3 -1", "9223372036854775804 1"),
+        ('BEGIN { $x = 7; $y = 2; printf("%ld %ld\\n", $x / $y, $x % $y); }', "3 1", "3 1"),
+        (
+            'BEGIN { printf("%d %x %u\\n", 4294967297, 4294967297, 4294967297); }',
+            "4294967297 100000001 4294967297",
+            "1 1 1",
+        ),
+        ('BEGIN { printf("%ld %lx\\n", 4294967297, 4294967297); }', "4294967297 100000001", "4294967297 100000001"),
+        ('BEGIN { printf("%d\\n", has_cpid); }', "0", "1"),
+    ],
+    ids=["signed division", "division", "conversions of 32 bits", "conversions of 64 bits", "has_cpid"],
+)
+def test_values(program: str, ours: str, theirs: str) -> None:
+    assert _run(program, bpftrace=False) == (ours, "")
+    assert _run(program, bpftrace=True) == (theirs, "")
+
+
+def test_division_by_zero_at_run_time() -> None:
+    program = 'BEGIN { $zero = pid - pid; printf("%d\\n", 5 / $zero); }'
+    (ours, our_words), (theirs, their_words) = _run(program, bpftrace=False), _run(program, bpftrace=True)
+    assert (ours, theirs) == ("0", "1")
+    assert "Divide or modulo by 0 detected" in our_words
+    assert "0 is being used as the result" in our_words
+    assert "1 is being used as the result" in their_words
+
+
+def test_division_by_a_literal_zero() -> None:
+    program = 'BEGIN { printf("%d\\n", 5 / 0); }'
+    with pytest.raises(CompileError, match="division by zero"):
+        _run(program, bpftrace=False)
+    assert _run(program, bpftrace=True)[0] == "1"
+
+
+def test_deleting_what_is_not_there() -> None:
+    program = "BEGIN { @m[1] = 1; delete(@m, 2); clear(@m); }"
+    assert _run(program, bpftrace=False) == ("", "")
+    assert "Can't delete map element because it does not exist." in _run(program, bpftrace=True)[1]
+
+
+def test_lines_before_the_maps() -> None:
+    program = "BEGIN { print(1); }"
+    for bpftrace, lines in ((False, "1\n"), (True, "1\n\n\n")):
+        with Machine() as machine:
+            image = compile_source(SourceFile("stdin", program), machine, CompileOptions(bpftrace=bpftrace)).image
+        out = BytesIO()
+        with Session(image, options=SessionOptions(bpftrace=bpftrace)) as session:
+            sink = open_sink("text", out, BytesIO(), Dialect.BPFTRACE if bpftrace else Dialect.INVIVO)
+            for event in session:
+                sink.event(event)
+            sink.close()
+        assert out.getvalue().decode() == lines
