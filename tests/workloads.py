@@ -97,9 +97,54 @@ int main(void)
 }
 """
 
+# Hands a structure to a function, by pointer.
+_STRUCTURES = r"""
+#include <stdint.h>
+#include <unistd.h>
+
+struct inner { int16_t low; uint16_t high; };
+struct sample {
+    uint8_t tiny;
+    int32_t negative;
+    char name[12];
+    unsigned flags : 3, level : 9, : 4, signed_bits_pad : 16;
+    int shift : 5;
+    struct inner pair[3];
+    struct sample *next;
+    const char *text;
+    union { uint32_t whole; uint8_t parts[4]; };
+    uint64_t big;
+    int *numbers;
+};
+
+__attribute__((noinline)) long take(struct sample *sample, long index)
+{
+    __asm__ volatile("" : : "r"(sample), "r"(index) : "memory");
+    return sample->negative * index;
+}
+
+int main(void)
+{
+    static int numbers[4] = {10, -20, 30, -40};
+    static char text[] = "pointed to";
+    static struct sample second = {.tiny = 9, .negative = -9, .name = "second", .big = 1};
+    static struct sample first = {
+        .tiny = 200, .negative = -123456, .name = "first", .flags = 5, .level = 300, .shift = -3,
+        .pair = {{-1, 1}, {-2, 2}, {-3, 3}}, .whole = 0x04030201, .big = 0xfedcba9876543210,
+    };
+    first.next = &second;
+    first.text = text;
+    first.numbers = numbers;
+    numbers[0] += second.tiny ? 0 : text[0];
+    take(&first, 2);
+    return 0;
+}
+"""
+
 SOURCES = {
     "files": _FILES,
     "hits": _HITS.replace("#include <unistd.h>", "#include <sys/wait.h>\n#include <unistd.h>"),
+    "structures": _STRUCTURES,
     "unread": _UNREAD,
 }
 

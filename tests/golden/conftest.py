@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from fixture_target import FixtureTarget
 
+from fixture_target import FixtureTarget
 from invivo.bpf.text import format_image
 from invivo.cli.dump import format_stage
 from invivo.diagnostics import CompileError, Diagnostic, Diagnostics, SourceFile

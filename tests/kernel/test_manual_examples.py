@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from case_files import Case, read_cases
-from running import run
 
+from case_files import Case, read_cases
 from invivo.library import LIBRARY
+from running import run
 
 _CASES = read_cases(Path(__file__).parents[2] / "docs" / "language" / "examples.test")
 # Not records of the library: the checker itself knows their names.

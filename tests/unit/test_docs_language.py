@@ -7,8 +7,8 @@ import runpy
 from pathlib import Path
 
 import pytest
-from fixture_target import FixtureTarget, probe_spec
 
+from fixture_target import FixtureTarget, probe_spec
 from invivo.diagnostics import Code, CompileError, SourceFile
 from invivo.library import FEATURE_PROBES, LIBRARY, NOT_YET
 from invivo.pipeline import compile_source

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fixture_target import FixtureTarget
 
+from fixture_target import FixtureTarget
 from invivo.diagnostics import Code, Diagnostics, SourceFile
 from invivo.ir import types as t
 from invivo.lang.cdecl import parse_declarations

@@ -72,7 +72,7 @@ def test_spell(type_: Type, text: str) -> None:
         (t.Maximum(False), t.Maximum(False), t.Maximum(False)),
         (t.Histogram(2), t.Histogram(2), t.Histogram(2)),
     ],
-    ids=lambda value: spell(value),
+    ids=spell,
 )
 def test_promote(old: Type, new: Type, merged: Type) -> None:
     assert promote(old, new) == merged
@@ -97,7 +97,7 @@ def test_promote(old: Type, new: Type, merged: Type) -> None:
         (t.LinearHistogram(0, 10, 1), t.LinearHistogram(0, 10, 2)),
         (t.Count(), t.INT64),
     ],
-    ids=lambda value: spell(value),
+    ids=spell,
 )
 def test_what_does_not_fit(old: Type, new: Type) -> None:
     assert promote(old, new) is None

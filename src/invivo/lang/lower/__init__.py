@@ -60,7 +60,7 @@ def lower(checked: Checked, settings: Settings) -> Program:
         entries += _scope_entries(state)
     specs = state.map_specs()
     layout = Layout(
-        tuple(stored.layout for stored in state.maps.values()),
+        tuple(state.decodable_map(stored) for stored in state.maps.values()),
         tuple(state.records),
         state.stride,
         tuple(state.probes),

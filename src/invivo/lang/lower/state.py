@@ -26,7 +26,7 @@ from invivo.ir.ops import Function
 from invivo.ir.types import Field, Type
 from invivo.lang.check.model import Checked, MapInfo
 from invivo.library.spelling import PROBE_NAME_CAPACITY
-from invivo.record import Record
+from invivo.record import Record, replace
 from invivo.target import Scope, Target
 
 SCRATCH_MAP = "invivo_scratch"
@@ -172,12 +172,32 @@ class ProgramState:
         for name, type_ in fields:
             align = t.alignment(type_)
             position = -(-position // align) * align
-            placed.append(Field(name, type_, position))
+            placed.append(Field(name, self.decodable(type_), position))
             position += t.size_bytes(type_)
         size = -(-position // 8) * 8
         layout = RecordLayout(len(self.records), action, tuple(placed), size, 1, span)
         self.records.append(layout)
         return layout
+
+    def decodable_map(self, stored: StoredMap) -> MapLayout:
+        layout = stored.layout
+        key = None if layout.key is None else tuple(self.decodable(part) for part in layout.key)
+        return replace(layout, key=key, value=self.decodable(layout.value))
+
+    def decodable(self, type_: Type) -> Type:
+        """Return a type with the members of its structs, so that its values can be taken apart."""
+        match type_:
+            case t.Struct(layout=None):
+                fields = [replace(f, type=self.decodable(f.type)) for f in self.target.fields(type_)]
+                return replace(type_, layout=tuple(fields))
+            case t.Array(element, length):
+                return t.Array(self.decodable(element), length)
+            case t.Tuple(elements):
+                return t.Tuple(tuple(self.decodable(element) for element in elements))
+            case t.NamedTuple(names, elements):
+                return t.NamedTuple(names, tuple(self.decodable(element) for element in elements))
+            case _:
+                return type_
 
     @property
     def stride(self) -> int:
