@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check format format-check lint types imports fast-tests clean
+.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -24,7 +24,8 @@ demo: install ## trace some commands that the demo starts itself; needs root
 test: dev ## run all tests; the tests of the kernel need root
 	$(BIN)/python -m pytest
 
-check: format-check lint types imports fast-tests ## format, lint, types, import contracts and the fast tests
+check: dev ## format, lint, types, import contracts and the fast tests
+	@$(MAKE) --no-print-directory --output-sync=target -j2 pyright mypy fast-tests format-check lint imports
 
 format: dev ## rewrite the code in the house's format
 	$(BIN)/ruff format src tests demo
@@ -37,8 +38,12 @@ lint: dev ## look for mistakes
 	$(BIN)/ruff check src tests demo
 
 # Without the setting pyright asks the network for its newest version at each run.
-types: dev ## check the types
+types: mypy pyright ## check the types, twice
+
+mypy: dev
 	$(BIN)/mypy
+
+pyright: dev
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 imports: dev ## check that rooms import only what they may
