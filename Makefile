@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests clean
+.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -21,21 +21,21 @@ dev: $(VENV)/.dev ## the same with all that the checks and tests need
 demo: install ## trace some commands that the demo starts itself; needs root
 	@$(BIN)/python demo/demo.py
 
-test: dev ## run all tests; the tests of the kernel need root
-	$(BIN)/python -m pytest
+test: dev ## run all tests on this machine's kernel; those of the kernel need root
+	$(BIN)/python -m pytest --ignore=tests/guest
 
 check: dev ## format, lint, types, import contracts and the fast tests
 	@$(MAKE) --no-print-directory --output-sync=target -j2 pyright mypy fast-tests format-check lint imports
 
 format: dev ## rewrite the code in the house's format
-	$(BIN)/ruff format src tests demo
-	$(BIN)/ruff check --fix src tests demo
+	$(BIN)/ruff format src tests demo bench
+	$(BIN)/ruff check --fix src tests demo bench
 
 format-check: dev
-	$(BIN)/ruff format --check src tests demo
+	$(BIN)/ruff format --check src tests demo bench
 
 lint: dev ## look for mistakes
-	$(BIN)/ruff check src tests demo
+	$(BIN)/ruff check src tests demo bench
 
 # Without the setting pyright asks the network for its newest version at each run.
 types: mypy pyright ## check the types, twice
@@ -51,6 +51,9 @@ imports: dev ## check that rooms import only what they may
 
 fast-tests: dev
 	$(BIN)/python -m pytest tests/unit tests/golden tests/architecture
+
+bench: dev ## measure side by side with bpftrace, as docs/performance.md says; needs root and a quiet machine
+	$(BIN)/python -m bench run
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

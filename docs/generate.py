@@ -137,7 +137,7 @@ def _option(key: str, option: Option) -> str:
 
 def _examples() -> dict[str, str]:
     """The examples by name, as Markdown."""
-    found = {}
+    found: dict[str, str] = {}
     for chunk in ("\n" + (LANGUAGE / "examples.test").read_text(encoding="utf-8")).split("\n=== ")[1:]:
         name, _, rest = chunk.partition("\n")
         program, *parts = rest.split("\n--- ")

@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from invivo.errors import InvivoError
 from invivo.kernel.features import Features
+
+# What a test may cost is no question for a machine that is shared: no example has a deadline.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 _KERNEL_TESTS = Path(__file__).parent / "kernel"
 _KNOWN = pytest.StashKey[Features]()

@@ -113,6 +113,7 @@ class Code(Enum):
     UNREACHABLE = "unreachable"
     DISCARDED = "discarded"
     DEPRECATED = "deprecated"
+    PROGRAM_TOO_LARGE = "program-too-large"
 
 
 class Diagnostic(Record):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from invivo.bpf import generate
-from invivo.diagnostics import Diagnostic, Diagnostics, SourceFile
+from invivo.bpf import LimitError, generate
+from invivo.diagnostics import Code, CompileError, Diagnostic, Diagnostics, SourceFile
 from invivo.image import Image
 from invivo.ir.program import Program
 from invivo.lang import ast
 from invivo.lang.check import check
+from invivo.lang.check.model import Checked
 from invivo.lang.config import read_config
 from invivo.lang.lower import lower
 from invivo.lang.parse import parse
@@ -60,4 +61,15 @@ def compile_source(source: SourceFile, target: Target, options: CompileOptions |
         warnings=options.warnings,
     )
     program = run_passes(lower(checked, settings))
-    return Compilation(script, program, generate(program), diagnostics.warnings)
+    try:
+        return Compilation(script, program, generate(program), diagnostics.warnings)
+    except LimitError as problem:
+        raise CompileError([*diagnostics.found, _too_large(problem, checked)]) from problem
+
+
+def _too_large(problem: LimitError, checked: Checked) -> Diagnostic:
+    """Functions are named after the program they belong to: ``probe0``, ``probe0_loop1`` ..."""
+    number = problem.function.removeprefix("probe").partition("_")[0]
+    span = checked.instances[int(number)].probe.span if number.isdigit() else None
+    hint = "fewer nested loops, shorter expressions or several probes make it smaller"
+    return Diagnostic(Code.PROGRAM_TOO_LARGE, span, f"too large for the kernel: {problem.message}", hint)

@@ -94,15 +94,13 @@ def _export(path: Path) -> subprocess.Popen[bytes]:
         export = [virtiofsd(), f"--fd={listening.fileno()}", "-o", "source=/", "-o", "sandbox=chroot"]
         export += ["-o", "cache=always", "-o", "log_level=err"]
         private = ["unshare", "--mount", "sh", "-c", f"mount -o remount,bind,ro / && exec {shlex.join(export)}"]
-        return subprocess.Popen(
-            [*_WITH_PARENT, *private], pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL
-        )
+        return subprocess.Popen([*_WITH_PARENT, *private], pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL)
 
 
 def _qemu(kernel: Kernel, initramfs: Path, files: Path, console: Path) -> list[str]:
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(_CPUS), "-m", _MEMORY),
+        *("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", str(_CPUS), "-m", _MEMORY),
         *("-object", f"memory-backend-memfd,id=memory,size={_MEMORY},share=on", "-numa", "node,memdev=memory"),
         *("-chardev", f"socket,id=files,path={files}"),
         *("-device", "vhost-user-fs-pci,queue-size=1024,chardev=files,tag=files"),

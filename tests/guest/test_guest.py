@@ -20,9 +20,7 @@ _CONSOLE_LINES = 60
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_kernel(
-    release: str, subtests: pytest.Subtests, pytestconfig: pytest.Config, tmp_path: Path
-) -> None:
+def test_kernel(release: str, subtests: pytest.Subtests, pytestconfig: pytest.Config, tmp_path: Path) -> None:
     kernel = _kernel(release)
     expression = pytestconfig.getoption("--guest-tests")
     counts = {"passed": 0, "skipped": 0, "failed": 0}
@@ -30,7 +28,7 @@ def test_kernel(
         status = None
         for fields in _reports(guest):
             if "exit" in fields:
-                status = fields["exit"]
+                status = str(fields["exit"])
                 continue
             counts[fields["outcome"]] += 1
             with subtests.test(msg=fields["test"]):
@@ -38,7 +36,7 @@ def test_kernel(
                     pytest.fail(fields["detail"], pytrace=False)
                 if fields["outcome"] == "skipped":
                     pytest.skip(fields["detail"])
-        assert status in {0, 1}, f"the guest ended early (status {status})\n{_console(guest)}"
+        assert status in {"0", "1"}, f"the guest ended early (status {status})\n{_console(guest)}"
         assert counts["passed"] + counts["failed"] > 0, counts
 
 
@@ -53,7 +51,18 @@ def _kernel(release: str) -> Kernel:
 
 
 def _command(expression: str) -> list[str]:
-    words = [sys.executable, "-m", "pytest", "-p", "guest.report", "-p", "no:cacheprovider", "-v", "--tb=no", "--color=no"]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "guest.report",
+        "-p",
+        "no:cacheprovider",
+        "-v",
+        "--tb=no",
+        "--color=no",
+    ]
     return [*words, *(["-k", expression] if expression else []), "tests/kernel"]
 
 

@@ -7,6 +7,7 @@ can be told from what starting a program does: reads into 4711 bytes, and folder
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -95,16 +96,17 @@ def test_fentry_has_typed_arguments(files: list[str]) -> None:
 @pytest.mark.requires("fentry")
 def test_fexit_has_arguments_and_result(files: list[str]) -> None:
     program = """
-        fexit:vfs_read /args.count == 4711/ { @bytes = hist(retval); @[comm] = sum(args.count); @got[retval] = count(); }
+        fexit:vfs_read /args.count == 4711/ {
+            @bytes = hist(retval); @[comm] = sum(args.count); @got[retval] = count();
+        }
         fexit:vfs_rmdir { @removed[retval] = count(); }
     """
     result = traced(program, files)
     assert final(result.events, "@") == {"files": 4 * 4711}
     assert final(result.events, "@got") == READS
     assert final(result.events, "@removed") == {0: 3, -39: 1}  # ENOTEMPTY
-    bars = [line.split("|")[0].split() for line in result.text.partition("@bytes:\n")[2].splitlines() if "|" in line]
-    assert {bar[0]: int(bar[-1]) for bar in bars if bar[-1] != "0"} == {"[0]": 1}
-    assert [bar[-1] for bar in bars if bar[:2] == ["[256,", "512)"]] == ["3"]
+    bars = re.findall(r"^(\[.*?[])]) +(\d+) \|", result.text.partition("@bytes:\n")[2], re.MULTILINE)
+    assert {interval: count for interval, count in bars if count != "0"} == {"[0]": "1", "[256, 512)": "3"}
 
 
 @pytest.mark.requires("fentry")
@@ -181,8 +183,9 @@ def test_stacks_at_kprobes_begin_with_the_function(files: list[str]) -> None:
 
 
 @pytest.mark.requires("fentry")
-def test_stacks_at_fentry_begin_with_the_function(files: list[str]) -> None:
-    program = 'fentry:vfs_mkdir { printf("%s", kstack(4)); exit(); }'
+@pytest.mark.parametrize("provider", ["fentry", "fexit"])
+def test_stacks_at_typed_probes_begin_with_the_function(provider: str, files: list[str]) -> None:
+    program = provider + ':vfs_mkdir { printf("%s", kstack(4)); exit(); }'
     frames = [line.strip().partition("+")[0] for line in traced(program, files).text.splitlines() if line.strip()]
     assert frames[:2] == ["vfs_mkdir", "do_mkdirat"]
 

@@ -109,8 +109,11 @@ def test_too_many_instructions_is_too_large() -> None:
 
 
 def test_too_many_states_is_too_large() -> None:
-    # A loop of 2 million turns, each of which the verifier would have to follow.
-    code = constant(0, 0) + insn(0x07, 0, value=1) + insn(0xA5, 0, offset=-2, value=2_000_000) + EXIT
+    # Each of 11 bits of an argument makes two ways to the same 600 instructions: all 2,048 have to be followed,
+    # for r0 is another number on each, and what it is compared with needs it to the bit.
+    bits = [insn(0x45, 6, offset=1, value=1 << bit) + insn(0x47, 0, value=1 << bit) for bit in range(11)]
+    code = insn(0x79, 6, 1) + constant(0, 0) + b"".join(bits) + constant(2, 0) * 600
+    code += insn(0x15, 0, value=5000) + EXIT
     with pytest.raises(VerifierError) as error:
         load_program(image(code), {}, -1, "GPL")
     assert error.value.too_large

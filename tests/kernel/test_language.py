@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from case_files import Case, read_cases
 from running import run
 

@@ -74,9 +74,7 @@ def test_nested_programs_lose_nothing_uncounted(tmp_path: Path) -> None:
     cpus = len(os.sched_getaffinity(0))
     program = build("hits", tmp_path)
     config = "config = { max_map_keys = 65536 }"
-    result = run(
-        config + _PROGRAM.format(program=program), command=[str(program), str(_COUNT), str(cpus)]
-    )
+    result = run(config + _PROGRAM.format(program=program), command=[str(program), str(_COUNT), str(cpus)])
     printed = Counter(_check(event) for event in result.events if isinstance(event, Printed))
     ended = result.events[-1]
     assert isinstance(ended, Ended)

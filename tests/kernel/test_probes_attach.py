@@ -12,6 +12,7 @@ import pytest
 
 from fixture_counter import Seen, counting
 from fixture_target import probe_spec
+from invivo.kernel.features import Features
 from invivo.kernel.kallsyms import Kallsyms
 from invivo.probes.machine import Machine
 from invivo.target import Access, Context, ContextLoad, ContextPointer, NoSuchProbeError, Plan, ProgramType
@@ -76,7 +77,8 @@ def test_all_calls_are_attached_and_detached_in_a_moment() -> None:
     started = time.perf_counter()
     with counting(Plan(plan.points[:16], plan.context, plan.attach, plan.cookies)):
         pass
-    assert time.perf_counter() - started < 1.0
+    # One event at a time this takes half a minute.
+    assert time.perf_counter() - started < 5.0
 
 
 def test_every_system_call_of_this_kernel_has_a_number() -> None:
@@ -114,13 +116,14 @@ def test_stacks_of_raw_tracepoints_begin_where_those_of_events_do() -> None:
         plan_of("rt:sched_switch"),
     ):
         with counting(plan) as seen:
-            time.sleep(0.001)
+            # A time so short that it is over before the process is off its processor would be no sleep.
+            time.sleep(0.05)
             stacks.append(seen.stack())
     assert stacks[0] == stacks[1] == stacks[2]
     assert len(stacks[0]) > 3
 
 
-@pytest.mark.parametrize(("side", "function"), [("enter", "syscall_trace_enter"), ("exit", "syscall_exit_work")])
+@pytest.mark.parametrize(("side", "function"), [("enter", "syscall_trace_enter"), ("exit", "syscall_exit_")])
 def test_stacks_at_a_system_call_begin_in_its_own_path(side: str, function: str) -> None:
     with counting(plan_of(f"t:syscalls:sys_{side}_getppid")) as seen:
         os.getppid()
@@ -129,15 +132,16 @@ def test_stacks_at_a_system_call_begin_in_its_own_path(side: str, function: str)
     assert not [name for name in names if "bpf" in name]
     assert names[-1].startswith("entry_SYSCALL_64")
     assert "do_syscall_64" in names
-    assert function in names or len(names) == 2
+    assert names[0].startswith(function) or len(names) == 2
 
 
 @pytest.mark.parametrize("uses", [NOTHING, ARGS])
 def test_cookies_tell_events_apart(uses: frozenset[str]) -> None:
     made = plans("t:sched:sched_process_fork", "t:sched:sched_process_exit", uses=uses)
     counts = []
+    told_apart = uses is ARGS or Features().has("raw_tracepoint_cookies")
     for plan in made:
-        assert plan.cookies
+        assert plan.cookies is told_apart
         with counting(plan) as seen:
             child = os.posix_spawn("/bin/true", ["true"], {})
             os.waitpid(child, 0)

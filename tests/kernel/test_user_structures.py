@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from running import run
 from workloads import build
 
@@ -59,7 +60,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("$s->next->pair[0]", "{ .low = 0, .high = 0 }"),
         ("($s->tiny, $s->name)", "(200, first)"),
         ("$s->tiny > 199 && $s->negative < 0", "true"),
-        ("$s->name == \"first\"", "true"),
+        ('$s->name == "first"', "true"),
     ],
 )
 def test_a_member(program: Path, expression: str, expected: str) -> None:
@@ -70,5 +71,5 @@ def test_a_member(program: Path, expression: str, expected: str) -> None:
 
 
 def test_a_return_value(program: Path) -> None:
-    result = run(f"uretprobe:{program}:take {{ printf(\"%d %s\\n\", (int64)retval, func); }}", command=[str(program)])
+    result = run(f'uretprobe:{program}:take {{ printf("%d %s\\n", (int64)retval, func); }}', command=[str(program)])
     assert result.text == "-246912 take\n"

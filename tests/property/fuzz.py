@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
@@ -21,6 +22,7 @@ from property.minimise import minimise
 from property.reference_calls import Surroundings
 
 _BATCH = 25
+_ENOUGH = 20  # findings: more will not be read
 
 
 class Finding:
@@ -64,10 +66,14 @@ def main(count: int, first: int) -> int:
     batches = [range(start, min(start + _BATCH, first + count)) for start in range(first, first + count, _BATCH)]
     counts: Counter[str] = Counter()
     found = 0
-    with get_context("spawn").Pool(workers) as pool:
-        jobs = [pool.apply_async(try_batch, (batch, index)) for index, batch in enumerate(batches)]
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        jobs = [pool.submit(try_batch, batch, index) for index, batch in enumerate(batches)]
         for job in jobs:
-            some, findings = job.get()
+            some, findings = job.result()
+            if found > _ENOUGH:
+                say(f"... and so on: stopped after {sum(counts.values())} programs")
+                pool.shutdown(cancel_futures=True)
+                break
             counts += some
             for finding in findings:
                 found += 1

@@ -56,6 +56,10 @@ class Text(NamedTuple):
     what: str = "text"
 
 
+class Bytes(NamedTuple):
+    what: str = "bytes"
+
+
 class Tuple(NamedTuple):
     elements: tuple[Shape, ...]
 
@@ -70,7 +74,7 @@ class Array(NamedTuple):
     length: int
 
 
-Shape = Number | Truth | Text | Tuple | Named | Array
+Shape = Number | Truth | Text | Bytes | Tuple | Named | Array
 
 
 class Variable(NamedTuple):
@@ -88,6 +92,10 @@ class Map(NamedTuple):
     aggregation: str = ""
 
 
+_ALWAYS = (
+    *("(cpu < ncpus)", "(rand & 0)", "(jiffies > 0)", "(nsecs > 0)", "(nsecs(monotonic) != 0)", "(elapsed < 1h)"),
+    *("(cgroup > 0)", "(numaid < 64)", "(curtask != 0)", '(kaddr("_text") != 0)', "has_cpid"),
+)
 READABLE = ("count", "sum", "avg", "min", "max")
 
 
@@ -99,6 +107,11 @@ def is_literal(text: str) -> bool:
     """Whether an expression may be known to the compiler: whether it has no name in it."""
     names = _LETTERS.findall(_CONSTANT_FORMS.sub("", text))
     return all(name in ("e", "us", "s", "ull", "true", "false", *ENUMERATORS) for name in names)
+
+
+def enclosed(text: str) -> str:
+    """An expression as an operand. A name stays as it is: in parentheses it could be a cast."""
+    return text if text.isalnum() else f"({text})"
 
 
 class Expressions:
@@ -162,6 +175,9 @@ class Expressions:
         if isinstance(shape, Number) and (self.nesting > 1 or self.chance(70)):
             return self.choose.choice(("0", "1", "2", "3", "-1", "(uint8)1", "(int64)2", "(uint64)3"))
         if isinstance(shape, Text) and (self.nesting > 1 or self.chance(70)):
+            there = self.variables(Text)
+            if there and self.chance(40):
+                return f"${self.choose.choice(there).name}"
             return self.choose.choice(('""', '"a"', '"ab"', '"abc"'))
         return self.expression(shape, 1)
 
@@ -175,6 +191,8 @@ class Expressions:
                 return self.truth(depth)
             case Text():
                 return self.text(depth)
+            case Bytes():
+                return self.buffer(depth)
             case _:
                 return self.compound(shape, depth)
 
@@ -194,7 +212,7 @@ class Expressions:
             case Array(element, length):
                 bits = int(element.lstrip("uint")) * length
                 written = f"{element}[{length}]" if self.chance(80) else f"{element}[]"
-                return f"({written})(uint{bits}){self.operand(depth)}"
+                return f"({written})(uint{bits})({self.number(depth - 1)} + 0)"
 
     def part(self, kind: type[Shape]) -> str | None:
         """An element of a tuple or a record that is there."""
@@ -265,8 +283,7 @@ class Expressions:
         return self.number_call(depth)
 
     def operand(self, depth: int) -> str:
-        text = self.number(depth - 1)
-        return text if text[0] in "($@" or text.isalnum() else f"({text})"
+        return enclosed(self.number(depth - 1))
 
     def arithmetic(self, depth: int) -> str:
         op = self.choose.choice(ARITHMETIC)
@@ -275,11 +292,11 @@ class Expressions:
             # The checker refuses what literals alone show to be wrong.
             right = str(self.choose.randrange(1, 64))
             if is_literal(left) and op in ("*", "<<", "+", "-"):
-                left = f"({self.choose.choice(INTEGER_TYPES)})({left})"
+                left = f"({self.choose.choice(INTEGER_TYPES)}){enclosed(left)}"
         elif op in ("<<", ">>") and self.chance(85):
-            right = f"(({right}) & 63)"
+            right = f"({enclosed(right)} & 63)"
         if op in ("/", "%", "<<", ">>"):
-            return f"(({left}) {op} ({right}))"
+            return f"({enclosed(left)} {op} {enclosed(right)})"
         text = f"{left} {op} {right}"
         return f"({text})" if self.chance(70) else text
 
@@ -309,7 +326,7 @@ class Expressions:
         return self.literal()
 
     def fixed_number(self) -> str:
-        """What is known when the program is compiled or loaded."""
+        """What is known when the program is compiled or loaded, or always so."""
         found = [
             "$1",
             "$#",
@@ -323,24 +340,15 @@ class Expressions:
             "ppid",
             "leader_tid",
             "cpid",
-            f"sizeof({self.choose.choice(INTEGER_TYPES)})",
+        ]
+        found += [
             "sizeof((1, 2))",
-            "(cpu < ncpus)",
-            "(rand & 0)",
-            "(jiffies > 0)",
-            "(nsecs > 0)",
-            "(nsecs(monotonic) != 0)",
-            "(elapsed < 1h)",
-            "(cgroup > 0)",
-            "(numaid < 64)",
-            "(curtask != 0)",
-            '(kaddr("_text") != 0)',
+            f"sizeof({self.choose.choice(INTEGER_TYPES)})",
             "curtask->tgid",
             "curtask.pid",
             "pid()",
-            "curtask->real_parent->tgid",
-            "has_cpid",
         ]
+        found += ["curtask->real_parent->tgid", "(uint8)has_cpid", f"(int8){self.choose.choice(_ALWAYS)}"]
         if self.declarations:
             found += [
                 *ENUMERATORS,
@@ -377,7 +385,7 @@ class Expressions:
         if kind == 3:
             return f"bswap(({self.choose.choice(INTEGER_TYPES)}){self.operand(depth)})"
         if kind == 4:
-            return f"{self.choose.choice(('kptr', 'uptr'))}({self.number(depth - 1)})"
+            return f"{self.choose.choice(('kptr', 'uptr'))}(({self.choose.choice(INTEGER_TYPES)}){self.operand(depth)})"
         if kind == 5:
             word = self.choose.choice(("abc", "hello", "x"))
             return f'"{word}"[{self.choose.randrange(len(word) + 1)}]'
@@ -478,3 +486,13 @@ class Expressions:
                 ("comm", "pcomm", "str($2)", "$2", "str($3)", "str($1)", "probe", "curtask->comm")
             )
         return self.word()
+
+    def buffer(self, depth: int) -> str:
+        if self.chance(40) and (there := self.of_shape(Bytes())) is not None:
+            return there
+        if depth > 0 and self.chance(15):
+            return f"({self.truth(depth - 1)} ? {self.buffer(depth - 1)} : {self.buffer(depth - 1)})"
+        word = self.choose.choice(("ab", "hello", "a longer text of some 30 bytes"))
+        return self.choose.choice(
+            (f'buf("{word}", {self.choose.randrange(len(word) + 2)})', 'buf("abc")', 'buf("x\\x01y")')
+        )

@@ -14,6 +14,7 @@ from property.language_expressions import (
     DECLARATIONS,
     INTEGER_TYPES,
     READABLE,
+    Bytes,
     Expressions,
     Map,
     Named,
@@ -107,7 +108,9 @@ class ProgramWriter(Expressions):
             return Number()
         if kind < 6:
             return Text()
-        return Truth() if kind == 6 else Named(("p", "q"), (Number(), Text()))
+        if kind == 6:
+            return Truth() if self.chance(60) else Bytes()
+        return self.choose.choice((Named(("p", "q"), (Number(), Text())), Tuple((Text(), Number()))))
 
     def value_shape(self, depth: int) -> Shape:
         kind = self.choose.randrange(12)
@@ -116,7 +119,7 @@ class ProgramWriter(Expressions):
         if kind < 8:
             return Text()
         if kind == 8:
-            return Truth()
+            return Truth() if self.chance(60) else Bytes()
         elements = tuple(self.value_shape(depth - 1) for _ in range(self.choose.randrange(1, 4)))
         if kind == 9:
             return Named(tuple(f"f{index}" for index in range(len(elements))), elements)
@@ -185,9 +188,10 @@ class ProgramWriter(Expressions):
             self.scopes[-1].append(Variable(name, Text(), False))
             return f"let ${name} : string[{self.choose.choice((8, 16, 40, 64))}] = {initial};"
         if kind == 4 and (numbers := self.variables(Number)):
-            other = self.choose.choice(numbers)
+            type_ = f"typeof(${self.choose.choice(numbers).name})"
+            text = f"let ${name} : {type_} = {self.cast_of(type_)};"
             self.scopes[-1].append(Variable(name, Number("typeof"), False))
-            return f"let ${name} : typeof(${other.name}) = {self.cast_of(f'typeof(${other.name})')};"
+            return text
         shape: Shape = self.array_shape() if self.chance(10) else self.value_shape(2)
         value = self.expression(shape, 3)
         self.scopes[-1].append(Variable(name, shape))
@@ -369,6 +373,8 @@ class ProgramWriter(Expressions):
                 return self.choose.choice(("%d", "%s", "%5s"))
             case Text():
                 return self.choose.choice(("%s", "%10s", "%-10s|", "[%s]"))
+            case Bytes():
+                return self.choose.choice(("%r", "%rx", "%rh", "%s"))
             case _:
                 return "%s"
 

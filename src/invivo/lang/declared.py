@@ -22,6 +22,8 @@ from invivo.lang.cdecl import (
 from invivo.record import Record, replace
 from invivo.target import AttachPoint, Plan, ProbeSpec, Scope, Target
 
+_LARGEST = 1 << 20  # bytes; what a program can hold in its memory is far less
+
 
 class Laid(Record, eq=False):
     """A declared struct or union with its size, alignment and members."""
@@ -66,6 +68,10 @@ class DeclaredTarget:
             self._place(placing, member)
         alignment = max(placing.alignment, declared.aligned or 1)
         size = -(-placing.end_bits // (8 * alignment)) * alignment
+        if size > _LARGEST:
+            what = f"{declared.keyword} {declared.name}".strip()
+            self._diagnostics.error(Code.LIMIT, declared.span, f"{what} is larger than {_LARGEST} bytes")
+            placing.fields, size = [], 0
         laid = Laid(Struct(declared.keyword, name, size), alignment, tuple(placing.fields))
         self._laid[key] = laid
         self._open.discard(key)

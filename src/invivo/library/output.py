@@ -151,8 +151,8 @@ def _lower_print(emit: Emit, place: Place | None) -> None:
         divisor = int(emit.literal(2) or 0) if emit.arity > 2 else 0
         emit.send(PrintMap(emit.map(0), top, divisor), ())
     elif emit.has_keys(0):
-        key = emit.key_source(0)
-        emit.send(PrintMapValue(emit.map(0)), (("key", key[0], key[1]), ("value", emit.type(0), emit.source(0))))
+        key, value = emit.element(0)
+        emit.send(PrintMapValue(emit.map(0)), (("key", *key), ("value", *value)))
     else:
         emit.send(PrintValue(), (("value", emit.type(0), emit.source(0)),))
 

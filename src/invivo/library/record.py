@@ -191,8 +191,8 @@ class Emit(Protocol):
         """Whether an argument is a map as a whole (a scalar map counts)."""
         ...
 
-    def key_source(self, index: int) -> tuple[Type, FieldSource]:
-        """The key of an element that is an argument, as a record's field."""
+    def element(self, index: int) -> tuple[tuple[Type, FieldSource], tuple[Type, FieldSource]]:
+        """The key and the value of an element that is an argument, as a record's fields."""
         ...
 
     def function_index(self) -> Operand:

@@ -61,18 +61,14 @@ PROBE_NAME_CAPACITY = 128
 def promote(old: Type, new: Type) -> Type | None:
     """Return the type that holds values of both, or None if there is none.
 
-    Integers take the larger width, and are signed if either is; strings the larger capacity;
-    tuples go element by element.
+    Integers take the larger width; of a signed and an unsigned one the signed type that holds both, up
+    to 64 bits. Strings take the larger capacity; tuples go element by element.
     """
     if old == new:
         return old
     match old, new:
-        case (t.Int(a, a_signed), t.Int(b, b_signed)):
-            return t.Int(max(a, b), a_signed or b_signed)
-        case (t.Int() as number, t.Bool() | t.Enumeration()) | (t.Bool() | t.Enumeration(), t.Int() as number):
-            return number
-        case (t.Enumeration(), t.Enumeration()):
-            return t.INT64
+        case (t.Int() | t.Enumeration() | t.Bool(), t.Int() | t.Enumeration() | t.Bool()):
+            return _promote_numbers(_as_integer(old), _as_integer(new))
         case (t.String(a), t.String(b)):
             return t.String(max(a, b))
         case (t.String(a), t.ProbeName()) | (t.ProbeName(), t.String(a)):
@@ -101,6 +97,17 @@ def promote(old: Type, new: Type) -> Type | None:
             return t.Maximum(a or b)
         case _:
             return None
+
+
+def _as_integer(type_: t.Int | t.Enumeration | t.Bool) -> t.Int:
+    return t.UINT8 if isinstance(type_, t.Bool) else t.Int(type_.bits, type_.signed)
+
+
+def _promote_numbers(a: t.Int, b: t.Int) -> t.Int:
+    if a.signed == b.signed:
+        return t.Int(max(a.bits, b.bits), a.signed)
+    signed, unsigned = (a.bits, b.bits) if a.signed else (b.bits, a.bits)
+    return t.Int(signed if signed > unsigned else min(64, 2 * unsigned), True)
 
 
 def _promote_pointers(a: Type, b: Type, space: t.AddressSpace, old: Type) -> Type | None:

@@ -285,7 +285,9 @@ def _check_bswap(site: Site) -> Type:
 def _lower_bswap(emit: Emit, place: Place | None) -> Operand:
     source = emit.type(0)
     assert isinstance(source, t.Int)
-    return emit.word(0) if source.bits == 8 else emit.b.byte_swap(emit.word(0), source.bits)
+    if source.bits == 8:
+        return emit.b.extend(emit.word(0), 8, False)
+    return emit.b.byte_swap(emit.word(0), source.bits)
 
 
 STRINGS: tuple[Builtin, ...] = (

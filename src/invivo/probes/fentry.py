@@ -27,6 +27,8 @@ from invivo.record import Record
 from invivo.target import Argument, AttachPoint, Context, ContextLoad, Plan, ProbeSpec, ProgramType
 
 _MODULE = "vmlinux"
+# Frames above the function on a kernel stack: the program, and the trampoline that the function calls.
+_MACHINERY_FRAMES = 2
 
 
 class TypedFunction(Record):
@@ -130,6 +132,7 @@ def _context(point: AttachPoint, attach_id: int, prototype: Prototype, facts: Fa
         retval=Argument("retval", result, ContextLoad(8 * slot, 8)) if has_result else None,
         btf_pointers=True,
         nmi=True,
+        stack_skip=_MACHINERY_FRAMES,
     )
 
 

@@ -27,7 +27,9 @@ def expand_probes(script: ast.Script, target: Target, config: Config, diagnostic
             continue
         uses = body_uses(probe)
         instances += [Instance(probe, plan) for plan in target.plan(points, uses)]
-    if not instances and script.probes and not diagnostics.has_errors:
+    if not script.probes:
+        diagnostics.error(Code.NO_MATCH, None, "there is no probe in this script", "begin { ... } runs at once")
+    elif not instances and not diagnostics.has_errors:
         diagnostics.error(Code.NO_MATCH, script.probes[0].span, "no probe of this script can be attached")
     if total > config.max_probes and not diagnostics.has_errors:
         diagnostics.error(

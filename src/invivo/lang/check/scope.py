@@ -34,6 +34,7 @@ class Checker:
         self.maps: dict[str, MapInfo] = {}
         self.diagnostics = Diagnostics()
         self.defines: dict[str, ast.Expr | None] = {}  # of the script's C
+        self.expanding: list[str] = []  # definitions that are being looked into
         self.changed = False
         self.final = False
         self.unsafe = False
@@ -43,6 +44,7 @@ class Checker:
         self.scopes: list[dict[str, Variable]] = []
         self.depth = 0  # loop callbacks around
         self.loops = 0  # loops around, unrolled ones too
+        self.copies = 1  # how often unrolled loops write out what is checked now
         self._check = check
 
     def enter(self, instance: Instance) -> None:
@@ -50,6 +52,7 @@ class Checker:
         self.folder = Folder(self.parameters, instance.constants)
         self.scopes = [{}]
         self.depth = self.loops = 0
+        self.copies = 1
 
     @property
     def context(self) -> Context:

@@ -56,6 +56,9 @@ def check_if(c: Checker, node: ast.IfExpr) -> Type | None:
 
 
 def check_statement(c: Checker, node: ast.Statement) -> None:
+    if isinstance(node, ast.While | ast.ForRange | ast.ForMap) and c.depth == _MAX_LOOPS:
+        c.error(Code.LIMIT, node, f"loops can be nested {_MAX_LOOPS} levels deep")
+        return
     match node:
         case ast.ExprStatement(_, expr):
             _check_discarded(c, expr)
@@ -286,6 +289,8 @@ def _compound_type(c: Checker, node: ast.Assign, old: Type | None, value: Type) 
 # -- loops -------------------------------------------------------------------------------------
 
 _MAX_UNROLL = 100
+_MAX_COPIES = 4096
+_MAX_LOOPS = 7  # in each other: a callback each, beneath the program, and the kernel allows 8 frames
 
 
 def _check_unroll(c: Checker, node: ast.Unroll) -> None:
@@ -297,10 +302,15 @@ def _check_unroll(c: Checker, node: ast.Unroll) -> None:
         c.error(Code.LIMIT, node.count, "unroll minimum value is 1")
     elif count > _MAX_UNROLL:
         c.error(Code.LIMIT, node.count, f"unroll maximum value is {_MAX_UNROLL}")
+    elif c.copies * count > _MAX_COPIES:
+        what = f"unrolled loops would write this out {c.copies * count} times, more than {_MAX_COPIES}"
+        c.error(Code.LIMIT, node.count, what, "for $i : 0..N is a loop at run time")
     else:
         c.instance.constants[node] = count
-    with c.loop(callback=False):
-        check_block(c, node.body)
+        c.copies *= count
+        with c.loop(callback=False):
+            check_block(c, node.body)
+        c.copies //= count
 
 
 def _check_range(c: Checker, node: ast.ForRange) -> None:

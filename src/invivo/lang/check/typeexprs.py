@@ -7,6 +7,9 @@ from invivo.ir import types as t
 from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
 from invivo.lang.check.scope import Checker
+from invivo.library.spelling import spell
+
+_LARGEST = 1 << 20  # bytes of an array
 
 _BUILTIN: dict[str, Type] = {
     "bool": t.BOOL,
@@ -65,13 +68,19 @@ def _array(
     c: Checker, node: ast.ArrayType, element: ast.TypeExpr, length: int | None, space: AddressSpace
 ) -> Type | None:
     if isinstance(element, ast.NamedType) and not element.keyword and element.name in ("string", "buffer"):
-        size = length or c.config.max_strlen
+        size = c.config.max_strlen if length is None else length
+        if not 0 < size <= _LARGEST:
+            c.error(Code.LIMIT, node, f"{element.name}[{size}] is not between 1 and {_LARGEST} bytes")
+            return None
         return t.String(size) if element.name == "string" else t.Buffer(size)
     inner = resolve_type(c, element, space)
     if inner is None:
         return None
     if length is None:
         return t.Array(inner, 0)
+    if not 0 < length * t.size_bytes(inner) <= _LARGEST:
+        c.error(Code.LIMIT, node, f"{spell(t.Array(inner, length))} is not between 1 and {_LARGEST} bytes")
+        return None
     return t.Array(inner, length)
 
 

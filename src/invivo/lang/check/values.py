@@ -18,6 +18,7 @@ from invivo.library.spelling import literal_type, spell
 
 _ARGUMENT = re.compile(r"arg(\d+)\Z")
 _FIELDS_SHOWN = 8
+_DEEPEST_DEFINE = 20
 
 
 def check_string(c: Checker, node: ast.Node, value: str) -> Type | None:
@@ -82,7 +83,16 @@ def _name_hint(c: Checker, name: str) -> str:
 
 
 def _check_define(c: Checker, node: ast.Name, expr: ast.Expr | None) -> Type | None:
+    if node.name in c.expanding or len(c.expanding) >= _DEEPEST_DEFINE:
+        around = "by itself" if node.name in c.expanding else f"through more than {_DEEPEST_DEFINE} others"
+        c.error(Code.BAD_DECLARATION, node, f"{node.name} is defined {around}")
+        return None
+    before = len(c.diagnostics.found)
+    c.expanding.append(node.name)
     value = None if expr is None else _define_value(c, expr)
+    c.expanding.pop()
+    if value is None and len(c.diagnostics.found) > before:
+        return None
     if value is None:
         c.error(Code.NOT_SUPPORTED, node, f"{node.name} is defined as something that is no constant")
         return None

@@ -236,20 +236,20 @@ class CallLowering:
         parts = argument.keys if key_index is None else (self._argument(key_index),)
         return maps.key_place(self._body, argument.name, parts)
 
-    def key_source(self, index: int) -> tuple[Type, FieldSource]:
+    def element(self, index: int) -> tuple[tuple[Type, FieldSource], tuple[Type, FieldSource]]:
         argument = self._arguments[index]
         assert isinstance(argument, ast.MapAccess)
         body = self._body
-        key = maps.stored(body, argument.name).layout.key
-        assert key is not None
-        type_ = key[0] if len(key) == 1 else t.Tuple(key)
-        size = t.size_bytes(type_)
-
-        def write(place: Place) -> None:
-            built = maps.key_place(body, argument.name, argument.keys)
-            memory.read_into(body, built, place, size)
-
-        return type_, write
+        parts = maps.stored(body, argument.name).layout.key
+        assert parts is not None
+        built = maps.key_place(body, argument.name, argument.keys)
+        key_type = parts[0] if len(parts) == 1 else t.Tuple(parts)
+        size, type_ = t.size_bytes(key_type), self.type(index)
+        if t.is_scalar(type_):
+            value: FieldSource = maps.read_map(body, argument, built)
+        else:
+            value = lambda place: maps.read_map_into(body, argument, type_, place, built)  # noqa: E731
+        return (key_type, lambda place: memory.read_into(body, built, place, size)), (type_, value)
 
     def map_handle(self, name: str) -> Value:
         return self.b.map(maps.stored(self._body, name).layout.map)

@@ -315,6 +315,8 @@ def into(body: Body, node: ast.Expr, type_: Type, place: Place) -> None:
             _tuple_into(body, node, elements, place)
         case _ if t.is_scalar(type_):
             body.b.store(place.pointer, place.offset, t.size_bytes(type_), body.word(node))
+        case t.Buffer(capacity) if place.zeroed:
+            _buffer_key_into(body, node, capacity, place)
         case t.Stack(limit=limit) if isinstance(own, t.Stack) and own.limit < limit:
             body.b.zero(place.pointer, place.offset, t.size_bytes(type_))
             _memory_into(body, node, own, place)
@@ -323,8 +325,6 @@ def into(body: Body, node: ast.Expr, type_: Type, place: Place) -> None:
 
 
 def _memory_into(body: Body, node: ast.Expr, type_: Type, place: Place) -> None:
-    if isinstance(type_, t.Buffer) and place.zeroed:
-        body.b.zero(place.pointer, place.offset, t.size_bytes(type_), 4)
     match node:
         case ast.Name() | ast.Call():
             lower_builtin(body, node, place)
@@ -371,10 +371,31 @@ def _tuple_into(body: Body, node: ast.Expr, elements: tuple[Type, ...], place: P
         return
     own = body.type(node)
     assert isinstance(own, t.Tuple | t.NamedTuple)
-    if own.elements == elements:
+    if own.elements == elements and not (place.zeroed and _has_tail(own)):
         _memory_into(body, node, own, place)
         return
     convert_tuple(body, body.address(node), own.elements, elements, place)
+
+
+def _has_tail(type_: Type) -> bool:
+    """Whether there are bytes in a value that are not part of it: behind a string's end."""
+    match type_:
+        case t.Tuple(elements) | t.NamedTuple(_, elements):
+            return any(map(_has_tail, elements))
+        case _:
+            return isinstance(type_, t.String | t.Buffer)
+
+
+def _buffer_key_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> None:
+    """Copy a buffer as part of a key: behind its end there are zeros."""
+    match node:
+        case ast.Ternary() | ast.IfExpr() | ast.BlockExpr():
+            _branches_into(body, node, t.Buffer(capacity), place)
+        case ast.Name() | ast.Call():
+            body.b.zero(place.pointer, place.offset, 4 + capacity, common_alignment(place.offset, 4))
+            lower_builtin(body, node, place)
+        case _:
+            memory.copy_buffer(body, body.address(node), place, capacity)
 
 
 def convert_tuple(body: Body, source: Place, old: tuple[Type, ...], new: tuple[Type, ...], place: Place) -> None:
@@ -397,6 +418,8 @@ def convert(body: Body, source: Place, old: Type, place: Place, new: Type) -> No
             if place.zeroed:
                 body.b.zero(place.pointer, place.offset, b, common_alignment(place.offset))
             memory.read_string(body, source, place, b, a)
+        case (t.Buffer(), t.Buffer(b)) if place.zeroed:
+            memory.copy_buffer(body, source, place, b)
         case (t.Tuple(a) | t.NamedTuple(_, a), t.Tuple(b) | t.NamedTuple(_, b)):
             convert_tuple(body, source, a, b, place)
         case _:
@@ -432,7 +455,7 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
     match node:
         case ast.Name() | ast.Call() if source_capacity <= capacity:
             lower_builtin(body, node, place)
-        case ast.MapAccess() if source_capacity <= capacity:
+        case ast.MapAccess() if source_capacity <= capacity and not place.zeroed:
             read_map_into(body, node, own, place)
         case ast.Ternary() | ast.IfExpr() | ast.BlockExpr():
             _branches_into(body, node, t.String(capacity), place)
@@ -440,7 +463,7 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
             _string_into(body, operand, capacity, place)
         case ast.Name() | ast.Call() | ast.MapAccess() | ast.ScratchVariable() | ast.Cast():
             memory.read_string(body, body.address(node), place, capacity, source_capacity)
-        case ast.Member() if is_args(node.object):
+        case ast.Member() if is_args(node.object) and not place.zeroed:
             argument = memory.find_argument(body, node.name)
             load_access(body.emit(node), argument.access, argument.type, place)
         case _:
@@ -454,3 +477,5 @@ def _probe_name_into(body: Body, node: ast.Expr, capacity: int, place: Place) ->
     index = b.bounded(body.word(node), body.state.use_names())
     row = b.offset(b.global_address(NAMES_MAP, 0), b.shift_left(index, PROBE_NAME_CAPACITY.bit_length() - 1))
     b.copy(place.pointer, place.offset, row, 0, size, common_alignment(place.offset))
+    if size < PROBE_NAME_CAPACITY:
+        b.store(place.pointer, place.offset + size - 1, 1, 0)

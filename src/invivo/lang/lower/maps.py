@@ -10,6 +10,7 @@ from invivo.ir.layout import CELLS_MAP, CONSTANTS_MAP, LossKind, Storage
 from invivo.ir.ops import AtomicOp, BinaryOp, CompareOp, FunctionKind, Kind, Operand, Value
 from invivo.ir.types import Type
 from invivo.lang import ast
+from invivo.lang.check.probes import walk
 from invivo.lang.lower import memory
 from invivo.lang.lower.arithmetic import arithmetic
 from invivo.lang.lower.body import Body
@@ -91,8 +92,8 @@ def delete_cell(body: Body, name: str) -> Operand:
 # -- reading -----------------------------------------------------------------------------------
 
 
-def read_map(body: Body, node: ast.MapAccess) -> Operand:
-    """Read a scalar value; 0 if there is none."""
+def read_map(body: Body, node: ast.MapAccess, key: Place | None = None) -> Operand:
+    """Read a scalar value; 0 if there is none. ``key``: the element's, if it was evaluated already."""
     entry = stored(body, node.name)
     type_ = entry.layout.value
     if is_cell(entry):
@@ -100,7 +101,7 @@ def read_map(body: Body, node: ast.MapAccess) -> Operand:
             return read_aggregation(body, entry, None)
         place = cell_place(body, entry)
         return memory.read_scalar(body, place, type_)
-    key = key_place(body, node.name, node.keys)
+    key = key or key_place(body, node.name, node.keys)
     if t.is_aggregation(type_):
         return read_aggregation(body, entry, key)
     return _read_element(body, node.name, key)
@@ -128,7 +129,7 @@ def _report_absent(body: Body) -> None:
         body.failed("map_lookup_elem", 0, "Can't lookup map element because it does not exist.")
 
 
-def read_map_into(body: Body, node: ast.MapAccess, type_: Type, place: Place) -> None:
+def read_map_into(body: Body, node: ast.MapAccess, type_: Type, place: Place, key: Place | None = None) -> None:
     """Copy a value in memory; zeros if there is none."""
     b = body.b
     entry = stored(body, node.name)
@@ -136,7 +137,7 @@ def read_map_into(body: Body, node: ast.MapAccess, type_: Type, place: Place) ->
     if is_cell(entry):
         memory.read_into(body, cell_place(body, entry), place, size)
         return
-    value = lookup(body, node.name, key_place(body, node.name, node.keys))
+    value = lookup(body, node.name, key or key_place(body, node.name, node.keys))
     there, absent, done = b.label("there"), b.label("absent"), b.label("read_map")
     b.branch(CompareOp.EQ, value, 0, absent, there)
     b.start(absent)
@@ -225,6 +226,10 @@ def assign_map(body: Body, node: ast.MapAccess, value: ast.Expr) -> None:
             word = body.word(value)
             place = cell_place(body, entry)
             body.b.store(place.pointer, place.offset, t.size_bytes(type_), word)
+        elif any(isinstance(used, ast.MapAccess) and used.name == node.name for used in walk(value)):
+            built = body.temporary(t.size_bytes(type_))  # @x = f(@x): build it elsewhere first
+            body.into(value, type_, built)
+            memory.read_into(body, built, cell_place(body, entry), t.size_bytes(type_))
         else:
             body.into(value, type_, cell_place(body, entry))
         _mark_present(body, entry)

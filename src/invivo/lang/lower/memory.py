@@ -250,6 +250,16 @@ def read_string(body: Body, where: Located, place: Place, capacity: int, source_
     guard_string(body.bare_emit(), code, place, capacity)
 
 
+def copy_buffer(body: Body, source: Place, place: Place, capacity: int) -> None:
+    """Copy a buffer's length and as many bytes; the rest of the place becomes zero."""
+    b = body.b
+    b.zero(place.pointer, place.offset, 4 + capacity, common_alignment(place.offset, 4))
+    length = b.bounded(b.load(source.pointer, source.offset, 4), capacity + 1)
+    b.store(place.pointer, place.offset, 4, length)
+    target, data = b.offset(place.pointer, place.offset + 4), b.offset(source.pointer, source.offset + 4)
+    b.call_void(helpers.PROBE_READ_KERNEL, target, length, data)
+
+
 # -- comparing ---------------------------------------------------------------------------------
 
 
@@ -308,6 +318,12 @@ def compare_values(body: Body, left: Place, left_type: Type, right: Place, right
             parts = list(zip(mine, t.tuple_layout(mine)[0], theirs, t.tuple_layout(theirs)[0], strict=True))
         case (t.String(a_size), t.String(b_size)):
             return compare_strings(body, left, right, min(a_size, b_size))
+        case (t.Buffer(a_size), t.Buffer(b_size)):
+            size = max(a_size, b_size)
+            one, other = body.temporary(4 + size), body.temporary(4 + size)
+            copy_buffer(body, left, one, size)
+            copy_buffer(body, right, other, size)
+            return compare_memory(body, one, other, 4 + size)
         case _ if t.is_scalar(left_type) and t.is_scalar(right_type):
             return body.b.compare(
                 CompareOp.NE, read_scalar(body, left, left_type), read_scalar(body, right, right_type)

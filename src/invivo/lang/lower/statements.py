@@ -69,6 +69,8 @@ def _lower_statement(body: Body, node: ast.Statement) -> None:
 
 def _discard(body: Body, node: ast.Expr) -> None:
     """Run an expression for its effects."""
+    if body.folder(node) is not None:
+        return
     match node:
         case ast.IfExpr():
             lower_if(body, node, lambda value: _discard(body, value))

@@ -1,0 +1,171 @@
+"""Question 2: what does a hit cost, in the kernel and to the traced program, for six aggregations?"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.contenders import CONTENDERS, Contender, Launcher, Load, LoadResult, Run
+from bench.figures import LOST, RUNS, Figures
+from bench.machine import BenchError
+from bench.results import entry, hits_in_histogram, powers_of_two
+from invivo.kernel import links, perf, programs, syscalls
+from invivo.kernel.programs import Program, Statistics
+from invivo.kernel.tracefs import Tracefs
+from invivo.record import Record
+from invivo.target import ProgramType
+
+TITLE = "The cost of a hit"
+_PROBE = "tracepoint:syscalls:sys_enter_lseek /scope/"
+_UNTRACED = "untraced"
+_EMPTY = "empty program"
+_RETURN_0 = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
+_PROG_GET_FD_BY_ID = 13  # BPF_PROG_GET_FD_BY_ID, enum bpf_cmd, linux/bpf.h
+
+_CALL = "traced call, ns"
+_ADDED = "added to the call, ns"
+_OWN = "program's own, ns"
+_INSTRUCTIONS = "instructions"
+
+
+class Case(Record):
+    """An aggregation, and how many of the load's calls a run's maps show."""
+
+    action: str
+    count: Callable[[Run, LoadResult, int], int]
+
+
+def _last_time(run: Run, load: LoadResult, calls: int) -> int:
+    """All calls if the time that stayed is of the load's life (nsecs may count suspended time, too), else none."""
+    monotonic_ns = time.monotonic_ns()  # read first: the difference is never too small, however long we wait between
+    suspended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - monotonic_ns
+    noted_ns = entry(run.maps, "@start", str(load.pid))
+    return calls if load.began_ns <= noted_ns <= load.ended_ns + suspended_ns else 0
+
+
+CASES = (
+    Case("@ = count()", lambda run, load, calls: entry(run.maps, "@")),
+    Case("@[tid] = count()", lambda run, load, calls: entry(run.maps, "@", str(load.pid))),
+    Case("@[comm] = count()", lambda run, load, calls: entry(run.maps, "@", "load")),
+    Case("@ = hist(args->offset)", lambda run, load, calls: hits_in_histogram(run.maps, powers_of_two(calls))),
+    Case(
+        "@[comm] = hist(args->offset)",
+        lambda run, load, calls: hits_in_histogram(run.maps, powers_of_two(calls), "load"),
+    ),
+    Case("@start[tid] = nsecs", _last_time),
+)
+
+
+def measure(launcher: Launcher, load: Load, runs: int, note: Callable[[str], None]) -> Figures:
+    """Run everything ``runs`` times in turn: once for the load's own time, once more with the kernel's statistics."""
+    figures = Figures()
+    for number in range(runs):
+        for case in CASES:
+            note(f"hits, run {number + 1}: {case.action}")
+            _measure_round(launcher, case, load, figures)
+    return figures
+
+
+def _measure_round(launcher: Launcher, case: Case, load: Load, figures: Figures) -> None:
+    """One run of each contender. Differences are taken within the round: the machine changes between rounds."""
+    untraced_ns = _run_load(launcher, load).call_ns
+    figures.add(case.action, _UNTRACED, {_CALL: untraced_ns})
+    with _empty_program() as empty:
+        empty_ns = _run_load(launcher, load).call_ns
+        statistics_fd = programs.enable_statistics()
+        try:
+            _run_load(launcher, load)
+            base_ns = _mean_ns(empty.statistics())
+        finally:
+            os.close(statistics_fd)
+    figures.add(case.action, _EMPTY, {_CALL: empty_ns, _ADDED: empty_ns - untraced_ns})
+    for contender in CONTENDERS:
+        call_ns, lost = _timed(launcher, case, contender, load)
+        seen = _counted(launcher, case, contender, load)
+        values = {_CALL: call_ns, _ADDED: call_ns - untraced_ns, _OWN: _mean_ns(seen) - base_ns}
+        values |= {RUNS: seen.run_count / load.calls, _INSTRUCTIONS: seen.translated_bytes // 8, LOST: lost}
+        figures.add(case.action, contender.name, values)
+
+
+def _run_load(launcher: Launcher, load: Load) -> LoadResult:
+    load.reset()
+    launcher.run(load.command)
+    return load.finished()
+
+
+def _timed(launcher: Launcher, case: Case, contender: Contender, load: Load) -> tuple[float, int]:
+    """The load's own time of a call, without statistics, and the hits that the contender lost."""
+    load.reset()
+    run = launcher.run(contender.command(f"{_PROBE} {{ {case.action}; }}", load.command))
+    result = load.finished()
+    return result.call_ns, load.calls - case.count(run, result, load.calls)
+
+
+def _counted(launcher: Launcher, case: Case, contender: Contender, load: Load) -> Statistics:
+    """What the kernel says of the contender's busiest program, looked at while the load waits."""
+    load.reset()
+    seen: list[Statistics] = []
+
+    def look(pid: int) -> bool:
+        if load.result() is None:
+            return False
+        seen.append(max(map(statistics_of, program_ids(pid)), key=lambda found: found.run_count))
+        load.release()
+        return True
+
+    statistics_fd = programs.enable_statistics()
+    try:
+        launcher.run(contender.command(f"{_PROBE} {{ {case.action}; }}", load.held_command), look)
+    finally:
+        os.close(statistics_fd)
+    if not seen or seen[0].run_count < load.calls:
+        raise BenchError(f"{contender.name}: no program of it ran {load.calls} times")
+    return seen[0]
+
+
+def _mean_ns(found: Statistics) -> float:
+    return found.run_time_ns / max(found.run_count, 1)
+
+
+def program_ids(pid: int) -> set[int]:
+    """The numbers of the BPF programs that a process of ours holds, from its /proc/PID/fdinfo."""
+    found: set[int] = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for line in path.read_text().splitlines():
+            if line.startswith("prog_id:"):
+                found.add(int(line.split()[1]))
+    return found
+
+
+def statistics_of(program_id: int) -> Statistics:
+    """The kernel's counts of a program, by its number."""
+    attributes = bytearray(struct.pack("<III", program_id, 0, 0))
+    fd = syscalls.bpf(_PROG_GET_FD_BY_ID, attributes, f"open program {program_id}")
+    program = Program(fd, str(program_id))
+    try:
+        return program.statistics()
+    finally:
+        program.close()
+
+
+@contextmanager
+def _empty_program() -> Iterator[Program]:
+    """A program that only returns, at the traced tracepoint: what being traced costs at least."""
+    tracefs = Tracefs()
+    try:
+        event_id = tracefs.event_id("syscalls", "sys_enter_lseek")
+    finally:
+        tracefs.close()
+    program = programs.load_code("empty", _RETURN_0, ProgramType.TRACEPOINT)
+    try:
+        link = links.perf_event(program, perf.open_tracepoint(event_id))
+        try:
+            yield program
+        finally:
+            link.close()
+    finally:
+        program.close()
