@@ -37,7 +37,16 @@ AGGREGATIONS = ("count", "sum", "avg", "stats", "min", "max", "hist", "lhist")
 EXCLUDED_FORMS = {
     "ImportStatement": "the checker says that it is not supported",
     "TypeInfo": "the checker says that it is not supported",
-    "PointerType": "what a pointer points to differs from machine to machine",
+    "Import": "the checker says that it is not supported",
+    "Macro": "the checker says that it is not supported",
+    "Subprogram": "the checker says that it is not supported",
+    "Parameter": "it is part of a Subprogram",
+}
+
+# Operators that no generated program has.
+EXCLUDED_OPERATORS = {
+    "*": "what a pointer points to differs from machine to machine",
+    "&": "the checker says that it is not supported",
 }
 
 # Records of the library that no generated program calls, and why.
@@ -69,6 +78,8 @@ class ProgramWriter(Expressions):
 
     def program(self) -> str:
         head = DECLARATIONS if self.declarations else ""
+        if self.chance(15):
+            head += f"config = {{ on_stack_limit = {self.choose.choice((0, 8, 16, 64))}; max_map_keys = 700 }}\n"
         self.make_maps()
         for map_ in self.maps:
             if map_.keys and self.chance(20):
@@ -360,8 +371,10 @@ class ProgramWriter(Expressions):
         return self.access(self.choose.choice(maps)) if maps else "1"
 
     def printed(self) -> str:
-        shapes = [self.value_shape(1) for _ in range(self.choose.randrange(0, 5))]
-        arguments = [self.expression(shape, 3) for shape in shapes]
+        shapes: list[Shape] = [self.value_shape(1) for _ in range(self.choose.randrange(0, 5))]
+        if self.chance(12):  # more numbers at once than there are registers
+            shapes = [Number()] * self.choose.randrange(8, 13)
+        arguments = [self.expression(shape, 3 if len(shapes) < 6 else 1) for shape in shapes]
         form = self.choose.choice(("", "é ", "a\\t", "100%% ")) + " ".join(self.directive(shape) for shape in shapes)
         return f'printf("{form}\\n"{"".join(f", {argument}" for argument in arguments)});'
 

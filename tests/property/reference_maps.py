@@ -5,7 +5,7 @@ from __future__ import annotations
 from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang.check.model import MapInfo
-from property.reference_values import Value, bucket_of, buckets, convert, frozen, quotient, wrap, zero
+from property.reference_values import UnspecifiedError, Value, bucket_of, buckets, convert, frozen, quotient, wrap, zero
 
 AGGREGATIONS = frozenset(["count", "sum", "avg", "stats", "min", "max", "hist", "lhist"])
 
@@ -118,11 +118,16 @@ class Store:
     # -- showing -------------------------------------------------------------------------------
 
     def shown(self, top: int = 0, divisor: int = 0) -> list[tuple[object, object]]:
-        """All elements in display order: numbers by value, then by key; all others by key."""
+        """All elements in display order: numbers by value, then by key; all others by key.
+
+        Buffers in keys have no order: who compares sorts what is shown.
+        """
         if self.scalar:
             return [(None, self._shown(None, divisor))]
         elements = list(self.elements.values())
         elements.sort(key=lambda element: (self._weight(element[0]), _rank(element[0] or ())))
+        if top and any(isinstance(part, bytes) for key, _ in elements for part in key or ()):
+            raise UnspecifiedError("the order of keys that have none")
         return [(frozen(key or ()), self._shown(key, divisor)) for key, _ in elements[-top:]]
 
     def _weight(self, key: Key) -> int:

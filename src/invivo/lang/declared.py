@@ -93,7 +93,9 @@ class DeclaredTarget:
         alignment = max(alignment, member.aligned or 1)
         if member.bits is not None:
             placing.bitfield(member.name, type_, member.bits)
-            if member.name and placing.fields[-1].bit_offset + member.bits > 64:
+            if member.name and not member.bits:
+                self._diagnostics.error(Code.BAD_DECLARATION, member.span, "a bitfield of no bits cannot have a name")
+            elif member.name and placing.fields[-1].bit_offset + member.bits > 64:
                 self._diagnostics.error(
                     Code.NOT_SUPPORTED, member.span, "a bitfield that is spread over nine bytes is not supported"
                 )

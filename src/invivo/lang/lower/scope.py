@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from invivo.errors import NotSupportedError
 from invivo.ir import helpers
 from invivo.ir.builder import Builder
 from invivo.ir.layout import LOSSES_MAP, SCOPE_MAP, LossKind
@@ -11,7 +12,11 @@ from invivo.lang.lower.state import ProgramState
 
 def _task_fields(state: ProgramState) -> tuple[int, int]:
     task = state.target.struct("struct", "task_struct")
-    assert task is not None
+    if task is None:
+        raise NotSupportedError(
+            "the kernel's types (BTF)",
+            hint="the kernel must be built with CONFIG_DEBUG_INFO_BTF=y; invivo doctor says more",
+        )
     pid, tgid = state.target.field(task, "pid"), state.target.field(task, "tgid")
     assert pid is not None and tgid is not None
     return pid.offset, tgid.offset
