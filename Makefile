@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests bench clean
+.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests fuzz guest bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -28,14 +28,14 @@ check: dev ## format, lint, types, import contracts and the fast tests
 	@$(MAKE) --no-print-directory --output-sync=target -j2 pyright mypy fast-tests format-check lint imports
 
 format: dev ## rewrite the code in the house's format
-	$(BIN)/ruff format src tests demo bench
-	$(BIN)/ruff check --fix src tests demo bench
+	$(BIN)/ruff format src tests demo bench docs
+	$(BIN)/ruff check --fix src tests demo bench docs
 
 format-check: dev
-	$(BIN)/ruff format --check src tests demo bench
+	$(BIN)/ruff format --check src tests demo bench docs
 
 lint: dev ## look for mistakes
-	$(BIN)/ruff check src tests demo bench
+	$(BIN)/ruff check src tests demo bench docs
 
 # Without the setting pyright asks the network for its newest version at each run.
 types: mypy pyright ## check the types, twice
@@ -51,6 +51,12 @@ imports: dev ## check that rooms import only what they may
 
 fast-tests: dev
 	$(BIN)/python -m pytest tests/unit tests/golden tests/architecture
+
+fuzz: dev ## compare generated programs with the reference interpreter: make fuzz [N=1000] [SEED=1]
+	cd tests && ../$(BIN)/python -m property.fuzz $(or $(N),1000) $(SEED)
+
+guest: dev ## run tests/kernel on a stock Debian kernel in QEMU: make guest [KERNEL=6.1] [TEST=expression]
+	$(BIN)/python -m pytest -rs 'tests/guest/test_guest.py$(if $(KERNEL),::test_kernel[$(KERNEL)])' --guest-tests '$(TEST)'
 
 bench: dev ## measure side by side with bpftrace, as docs/performance.md says; needs root and a quiet machine
 	$(BIN)/python -m bench run

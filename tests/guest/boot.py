@@ -100,7 +100,7 @@ def _export(path: Path) -> subprocess.Popen[bytes]:
 def _qemu(kernel: Kernel, initramfs: Path, files: Path, console: Path) -> list[str]:
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", str(_CPUS), "-m", _MEMORY),
+        *("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "Nehalem", "-smp", str(_CPUS), "-m", _MEMORY),
         *("-object", f"memory-backend-memfd,id=memory,size={_MEMORY},share=on", "-numa", "node,memdev=memory"),
         *("-chardev", f"socket,id=files,path={files}"),
         *("-device", "vhost-user-fs-pci,queue-size=1024,chardev=files,tag=files"),

@@ -34,8 +34,11 @@ class Finding:
         self.program = program
 
 
-def _alike(kind: str, target: Target, around: Surroundings, program: str) -> bool:
-    return run_program(program, target, around).kind == kind
+def _alike(first: Result, target: Target, around: Surroundings, program: str) -> bool:
+    """Whether a program fails in the same way; what is different may become another difference."""
+    result = run_program(program, target, around)
+    words = slice(0, 3 if first.kind in ("ill-typed", "crash", "uninterpreted") else 0)
+    return result.kind == first.kind and result.message.split()[words] == first.message.split()[words]
 
 
 def try_batch(seeds: range, worker: int = 0) -> tuple[Counter[str], list[Finding]]:
@@ -50,7 +53,7 @@ def try_batch(seeds: range, worker: int = 0) -> tuple[Counter[str], list[Finding
             result = run_program(program, machine, around)
             counts[result.kind] += 1
             if result.is_finding:
-                alike = partial(_alike, result.kind, machine, around)
+                alike = partial(_alike, result, machine, around)
                 findings.append(Finding(seed, result, minimise(program, alike, PARAMETERS)))
     return counts, findings
 

@@ -99,14 +99,16 @@ _ALWAYS = (
 READABLE = ("count", "sum", "avg", "min", "max")
 
 
-_CONSTANT_FORMS = re.compile(r"(?:sizeof|offsetof)\([^()]*(?:\([^()]*\))?\)|\$1|\$3|\$#|comptime|0x[0-9A-Fa-f]+|LIMIT")
+_CONSTANT_FORMS = re.compile(
+    r'"(?:\\.|[^"\\])*"|(?:sizeof|offsetof)\([^()]*(?:\([^()]*\))?\)|\$[123#]|comptime|0x[0-9A-Fa-f]+|LIMIT'
+)
 _LETTERS = re.compile(r"[A-Za-z_$@]*[A-Za-z$@]")
 
 
 def is_literal(text: str) -> bool:
     """Whether an expression may be known to the compiler: whether it has no name in it."""
     names = _LETTERS.findall(_CONSTANT_FORMS.sub("", text))
-    return all(name in ("e", "us", "s", "ull", "true", "false", *ENUMERATORS) for name in names)
+    return all(name in ("e", "us", "s", "ull", "true", "false", "str", *ENUMERATORS) for name in names)
 
 
 def enclosed(text: str) -> str:
@@ -285,16 +287,27 @@ class Expressions:
     def operand(self, depth: int) -> str:
         return enclosed(self.number(depth - 1))
 
+    def sides(self, depth: int) -> tuple[str, str]:
+        """Two operands: half of them of a type that is chosen from all."""
+        return self.side(depth), self.side(depth)
+
+    def side(self, depth: int) -> str:
+        if self.chance(40):
+            return self.number(depth - 1)
+        if self.chance(20):
+            return self.truth(depth - 1)
+        return f"({self.choose.choice(INTEGER_TYPES)}){enclosed(self.number_leaf())}"
+
     def arithmetic(self, depth: int) -> str:
         op = self.choose.choice(ARITHMETIC)
-        left, right = (self.truth(depth - 1) if self.chance(8) else self.number(depth - 1) for _ in range(2))
+        left, right = self.sides(depth)
         if is_literal(right) and (op in ("/", "%", "<<", ">>") or is_literal(left)):
             # The checker refuses what literals alone show to be wrong.
             right = str(self.choose.randrange(1, 64))
             if is_literal(left) and op in ("*", "<<", "+", "-"):
                 left = f"({self.choose.choice(INTEGER_TYPES)}){enclosed(left)}"
-        elif op in ("<<", ">>") and self.chance(85):
-            right = f"({enclosed(right)} & 63)"
+        elif op in ("<<", ">>") and self.chance(70):
+            right = f"({self.choose.choice(INTEGER_TYPES)})({enclosed(right)} & 63)"
         if op in ("/", "%", "<<", ">>"):
             return f"({enclosed(left)} {op} {enclosed(right)})"
         text = f"{left} {op} {right}"
@@ -327,6 +340,8 @@ class Expressions:
 
     def fixed_number(self) -> str:
         """What is known when the program is compiled or loaded, or always so."""
+        if self.chance(30):
+            return f"(int8){self.choose.choice(_ALWAYS)}"
         found = [
             "$1",
             "$#",
@@ -343,12 +358,13 @@ class Expressions:
         ]
         found += [
             "sizeof((1, 2))",
+            "sizeof(uint8 *)",
             f"sizeof({self.choose.choice(INTEGER_TYPES)})",
             "curtask->tgid",
             "curtask.pid",
             "pid()",
         ]
-        found += ["curtask->real_parent->tgid", "(uint8)has_cpid", f"(int8){self.choose.choice(_ALWAYS)}"]
+        found += ["curtask->real_parent->tgid", "(uint8)has_cpid"]
         if self.declarations:
             found += [
                 *ENUMERATORS,
@@ -423,10 +439,12 @@ class Expressions:
                 return f"${self.choose.choice(variables).name}"
             if kind < 4:
                 return self.choose.choice(("true", "false"))
-            return f"({self.number_leaf()} {self.choose.choice(COMPARISONS)} {self.number_leaf()})"
+            left, right = self.sides(1)
+            return f"({left} {self.choose.choice((*COMPARISONS, '&&', '||'))} {right})"
         kind = self.choose.randrange(14)
+        left, right = self.sides(depth)
         if kind < 6:
-            return f"({self.number(depth - 1)} {self.choose.choice(COMPARISONS)} {self.number(depth - 1)})"
+            return f"({left} {self.choose.choice(COMPARISONS)} {right})"
         if kind < 8:
             return f"({self.truth(depth - 1)} {self.choose.choice(('&&', '||'))} {self.truth(depth - 1)})"
         if kind == 8:
@@ -434,11 +452,11 @@ class Expressions:
         if kind == 9:
             return f"({self.text(depth - 1)} {self.choose.choice(('==', '!='))} {self.text(depth - 1)})"
         if kind == 10:
-            return f"({self.number(depth - 1)} && {self.number(depth - 1)})"
+            return f"({left} {self.choose.choice(('&&', '||'))} {right})"
         if kind == 11:
             return self.map_question()
         if kind == 12:
-            return f"(bool){self.operand(depth)}"
+            return f"(bool){enclosed(left)}"
         return self.memory_question(depth)
 
     def map_question(self) -> str:

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from invivo.bpf import generate
+from invivo.bpf.limits import LimitError
 from invivo.diagnostics import CompileError, Diagnostics, Severity, SourceFile
 from invivo.errors import InvivoError
 from invivo.events import (
@@ -110,6 +111,8 @@ def run_program(program: str, target: Target, around: Surroundings) -> Result:
         checked, image = typed(program, target)
     except CompileError as error:
         return Result("ill-typed", "; ".join(d.message for d in error.diagnostics if d.severity is Severity.ERROR))
+    except LimitError as error:
+        return Result("refused", str(error))
     except Exception as error:
         return Result("crash", f"{type(error).__name__}: {error}")
     try:
