@@ -41,7 +41,7 @@ BPF_F_RDONLY_PROG = 1 << 7
 BPF_F_MMAPABLE = 1 << 10
 
 _LARGE_VALUE = 256  # bytes: preallocating thousands of these would be wasteful
-_MIN_RING, _MAX_RING = 1 << 20, 1 << 24
+_MIN_RING, _MAX_RING = 1 << 20, 1 << 23  # mapped twice, it counts twice in the memory of 40 MiB
 _RING_RECORDS = 8192
 _SCOPE_ENTRIES = 65536
 
