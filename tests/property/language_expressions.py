@@ -245,7 +245,7 @@ class Expressions:
         self.scopes.append([Variable(name, shape if not isinstance(shape, Number) else Number(), False)])
         value = self.expression(shape, depth - 1)
         self.scopes.pop()
-        return f"{{ ${name} = {inner}; {value} }}"
+        return f"({{ ${name} = {inner}; {value} }})"
 
     # -- numbers -------------------------------------------------------------------------------
 
@@ -259,6 +259,11 @@ class Expressions:
         if kind < 9:
             return f"-{self.choose.choice(EDGES) & ((1 << 63) - 1)}"
         return self.choose.choice(("1_000", "1e3", "017", "5us", "0xFF", "3ull", "2s"))
+
+    def opaque(self) -> str:
+        """A number that only the reader knows: the passes can not compute with it."""
+        value = self.choose.choice(EDGES) & ((1 << 64) - 1)
+        return f"({value} {self.choose.choice('+-^|')} (cpu > ncpus))"
 
     def number(self, depth: int) -> str:
         if depth <= 0:
@@ -306,6 +311,8 @@ class Expressions:
             right = str(self.choose.randrange(1, 64))
             if is_literal(left) and op in ("*", "<<", "+", "-"):
                 left = f"({self.choose.choice(INTEGER_TYPES)}){enclosed(left)}"
+        elif op in ("<<", ">>") and self.chance(10):
+            right = self.truth(0)
         elif op in ("<<", ">>") and self.chance(70):
             right = f"({self.choose.choice(INTEGER_TYPES)})({enclosed(right)} & 63)"
         if op in ("/", "%", "<<", ">>"):
@@ -334,6 +341,8 @@ class Expressions:
                 return f"({self.access(self.choose.choice(counted))} + 1)"
         if kind == 15:
             return self.fixed_number()
+        if kind in (14, 16) and self.only is None:
+            return self.opaque()
         if kind < 18:
             return f"({self.choose.choice(INTEGER_TYPES)}){self.choose.choice((self.literal().lstrip('-'), '1', '7'))}"
         return self.literal()

@@ -95,6 +95,10 @@ class ProgramWriter(Expressions):
         self.scopes = [[]]
         predicate = "" if first or self.chance(70) else f" / {self.truth(2)} /"
         lines = []
+        for _ in range(self.choose.randrange(1, 5)):
+            name, value = self.name("v"), self.opaque()
+            lines.append(f"${name} = {value};")
+            self.scopes[0].append(Variable(name, Number()))
         if first:  # each map's type comes from those before it
             maps, self.maps = self.maps, []
             for map_ in maps:

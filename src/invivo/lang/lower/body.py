@@ -29,6 +29,7 @@ from invivo.target import Context, Target
 
 _STACK_LARGEST = 128  # bytes of one temporary, whatever the script's on_stack_limit says
 _STACK_BUDGET = 192  # bytes of temporaries; the rest of the 512 is for keys, spills and callbacks
+_STACK_RESERVE = 64  # more, for single words
 
 
 class Forms(Protocol):
@@ -236,7 +237,8 @@ class Body:
         """Memory until the end of the statement: on the stack if small, else in the scratch slot."""
         size = -(-size // 8) * 8
         limit = max(8, min(self.config.on_stack_limit, _STACK_LARGEST))
-        on_stack = size <= limit and (size == 8 or self.stack_used < _STACK_BUDGET)
+        budget = _STACK_BUDGET + (_STACK_RESERVE if size == 8 else 0)
+        on_stack = size <= limit and self.stack_used < budget
         pool = (self.b if on_stack else "scratch", size)
         free = self.free.get(pool)
         if free:
