@@ -22,7 +22,7 @@ from invivo.library.record import Builtin
 from invivo.library.strings import STRINGS
 from invivo.library.symbols import SYMBOLS
 from invivo.library.values import NSECS, VALUES
-from invivo.probes import PROVIDERS
+from invivo.probes import providers
 from invivo.probes.provider import Provider
 
 LANGUAGE = Path(__file__).parent / "language"
@@ -67,7 +67,7 @@ def _reference() -> Iterator[str]:
         "[differences.md](differences.md) what differs between `invivo run` and `invivo-bpftrace`.\n"
     )
     yield "## Probes\n"
-    for provider in PROVIDERS:
+    for provider in providers():
         yield from _provider(provider)
     examples = _examples()
     yield "## Arguments\n"

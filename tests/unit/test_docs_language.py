@@ -12,7 +12,7 @@ from fixture_target import FixtureTarget, probe_spec
 from invivo.diagnostics import Code, CompileError, SourceFile
 from invivo.library import FEATURE_PROBES, LIBRARY, NOT_YET
 from invivo.pipeline import compile_source
-from invivo.probes import PROVIDERS
+from invivo.probes import providers
 from invivo.rendering import format_diagnostic
 
 _DOCS = Path(__file__).parents[2] / "docs"
@@ -79,7 +79,7 @@ _PROBES = {
 
 
 def test_every_kind_of_probe_is_asked() -> None:
-    assert sorted(_PROBES) == sorted(provider.name for provider in PROVIDERS)
+    assert sorted(_PROBES) == sorted(provider.name for provider in providers())
 
 
 @pytest.mark.parametrize("provider", _PROBES)

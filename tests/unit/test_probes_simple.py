@@ -112,9 +112,10 @@ def test_names_of_providers_have_any_case_and_aliases_their_own() -> None:
     assert probes.find("T") is None
     assert probes.find("BEGIN") is probes.find("begin")
     assert probes.find("kfunc") is probes.find("fentry")
-    aliases = [alias for provider in probes.PROVIDERS for alias in (provider.name, *provider.aliases)]
+    aliases = [alias for provider in probes.providers() for alias in (provider.name, *provider.aliases)]
     assert len(aliases) == len(set(aliases))
-    assert all(provider.doc and provider.syntax for provider in probes.PROVIDERS)
+    assert all(probes.find(alias) is provider for provider in probes.providers() for alias in provider.aliases)
+    assert all(provider.doc and provider.syntax for provider in probes.providers())
 
 
 def test_a_mistyped_provider_has_a_hint() -> None:

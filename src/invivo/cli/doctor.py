@@ -244,10 +244,10 @@ _HELPERS = (
 def _probes() -> Iterator[Finding]:
     """Each kind of probe, and what it lacks here."""
     from invivo.kernel.capabilities import missing
-    from invivo.probes import PROVIDERS
+    from invivo.probes import providers
 
     known = Features()
-    for provider in PROVIDERS:
+    for provider in providers():
         lacking = [need for need in provider.needs if need.startswith("CAP_") and missing((need,))]
         lacking += [
             need for need in provider.needs if not need.startswith("CAP_") and not _has(known, _NEEDS.get(need, need))

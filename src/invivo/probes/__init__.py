@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Final
 
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
 from invivo.probes import names
-from invivo.probes.fentry import FENTRY, FEXIT
-from invivo.probes.kprobe import KPROBE, KRETPROBE
 from invivo.probes.provider import Facts, Listed, Provider, Role, malformed
-from invivo.probes.rawtracepoint import RAWTRACEPOINT
-from invivo.probes.software import SOFTWARE
-from invivo.probes.special import BEGIN, END
-from invivo.probes.timers import INTERVAL, PROFILE
-from invivo.probes.tracepoint import TRACEPOINT
-from invivo.probes.uprobe import UPROBE, URETPROBE
 from invivo.record import replace
 from invivo.target import AttachPoint, NoSuchProbeError, Plan, ProbeSpec
 
-__all__ = [
-    "PROVIDERS",
-    "Facts",
-    "Listed",
-    "Provider",
-    "Role",
-    "attach",
-    "expand",
-    "find",
-    "plan",
-    "provider_of",
-]
+__all__ = ["Facts", "Listed", "Provider", "Role", "attach", "expand", "find", "plan", "provider_of", "providers"]
 
-PROVIDERS: Final = (
-    BEGIN,
-    END,
-    TRACEPOINT,
-    RAWTRACEPOINT,
-    UPROBE,
-    URETPROBE,
-    KPROBE,
-    KRETPROBE,
-    FENTRY,
-    FEXIT,
-    PROFILE,
-    INTERVAL,
-    SOFTWARE,
+# Name, aliases, and the module that has the record, under the name in upper case: loaded when a probe is of its kind.
+_ROWS: Final = (
+    ("begin", "", "special"),
+    ("end", "", "special"),
+    ("tracepoint", "t", "tracepoint"),
+    ("rawtracepoint", "rt", "rawtracepoint"),
+    ("uprobe", "u", "uprobe"),
+    ("uretprobe", "ur", "uprobe"),
+    ("kprobe", "k", "kprobe"),
+    ("kretprobe", "kr", "kprobe"),
+    ("fentry", "f kfunc", "fentry"),
+    ("fexit", "fr kretfunc", "fentry"),
+    ("profile", "p", "timers"),
+    ("interval", "i", "timers"),
+    ("software", "s", "software"),
 )
 
 # The language's other providers, with their aliases.
@@ -60,18 +43,30 @@ _NOT_YET: Final = (
     ("bench", ""),
 )
 
-_BY_NAME: Final = {provider.name: provider for provider in PROVIDERS}
-_BY_ALIAS: Final = {alias: provider for provider in PROVIDERS for alias in provider.aliases}
+_MODULES: Final = {name: module for name, _, module in _ROWS}
+_ALIASES: Final = {alias: name for name, aliases, _ in _ROWS for alias in aliases.split()}
 
 
 def find(name: str) -> Provider | None:
     """Return the provider of a name, in any case, or of an alias, exactly as it is."""
-    return _BY_ALIAS.get(name) or _BY_NAME.get(name.lower())
+    known = _ALIASES.get(name) or name.lower()
+    return _load(known) if known in _MODULES else None
+
+
+def providers() -> Iterator[Provider]:
+    """Yield all providers, in the order in which they are listed."""
+    return map(_load, _MODULES)
+
+
+def _load(name: str) -> Provider:
+    provider = getattr(import_module(f"invivo.probes.{_MODULES[name]}"), name.upper())
+    assert isinstance(provider, Provider)
+    return provider
 
 
 def provider_of(point: AttachPoint) -> Provider:
     """Return the provider that an attach point came from."""
-    return _BY_NAME[point.provider]
+    return _load(point.provider)
 
 
 def expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
@@ -93,7 +88,7 @@ def _expand_providers(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     """Expand ``*:sched_*``: every provider that matches and can make sense of the rest."""
     matches = names.matcher(spec.provider)
     points: list[AttachPoint] = []
-    for provider in PROVIDERS:
+    for provider in providers():
         if provider.role is not Role.EVENT or provider.listing is None or not matches(provider.name):
             continue
         if provider.user_space and facts.pid is None:
@@ -113,7 +108,7 @@ def _no_provider(spec: ProbeSpec) -> NoSuchProbeError:
     for name, alias in _NOT_YET:
         if spec.provider.lower() == name or (alias and spec.provider == alias):
             return NoSuchProbeError(f"{name} probes are not supported yet")
-    known = [provider.name for provider in PROVIDERS] + [alias for provider in PROVIDERS for alias in provider.aliases]
+    known = [*_MODULES, *_ALIASES]
     return malformed(f"Invalid provider: '{spec.provider}'", names.did_you_mean(spec.provider.lower(), known))
 
 
@@ -122,7 +117,7 @@ def plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> S
     by_provider: dict[str, list[AttachPoint]] = {}
     for point in points:
         by_provider.setdefault(point.provider, []).append(point)
-    return [made for name, own in by_provider.items() for made in _BY_NAME[name].plan(own, uses, facts)]
+    return [made for name, own in by_provider.items() for made in _load(name).plan(own, uses, facts)]
 
 
 def attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from invivo.errors import NotSupportedError
-from invivo.probes import PROVIDERS, find, names
+from invivo.probes import find, names, providers
 from invivo.probes.provider import Facts, Listed, Provider
 
 
@@ -38,14 +38,14 @@ def _queries(pattern: str, facts: Facts) -> Iterator[tuple[Provider, tuple[str, 
             yield named, ("*",)
             return
         text = head if names.is_wildcard(head) else f"*{head}*"
-        for provider in PROVIDERS:
+        for provider in providers():
             if not provider.user_space:
                 yield provider, (text,)
         return
     fields = tuple(rest) if any(rest) else ("*",)
     if names.is_wildcard(head):
         matches = names.matcher(head)
-        for provider in PROVIDERS:
+        for provider in providers():
             if matches(provider.name) and (not provider.user_space or _names_file(fields, facts)):
                 yield provider, fields
         return
