@@ -28,14 +28,14 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
       hint: did you mean nsecs?
     """
     kind = f"{diagnostic.severity.value}[{diagnostic.code.value}]"
-    lines = [f"{_place(diagnostic.span)}{kind}: {_printable(diagnostic.message)}"]
+    lines = [f"{_place(diagnostic.span)}{kind}: {_printable(_clause(diagnostic.message))}"]
     if diagnostic.span is not None:
         lines += _marked_line(diagnostic.span)
     for note in diagnostic.notes:
         lines.append(f"  {_place(note.span)}note: {_printable(note.message)}")
         lines += _marked_line(note.span)
     if diagnostic.hint:
-        lines.append(f"  hint: {_printable(diagnostic.hint)}")
+        lines.append(f"  hint: {_printable(_clause(diagnostic.hint))}")
     return "\n".join(lines)
 
 
@@ -57,6 +57,17 @@ def format_bpftrace(diagnostic: Diagnostic) -> str:
     if diagnostic.hint:
         lines.append(f"HINT: {_printable(diagnostic.hint)}")
     return "\n".join(lines)
+
+
+def _clause(message: str) -> str:
+    """Return a message as it stands after a colon.
+
+    Where the neighbour has words for the same thing, messages are written in them, and some of those
+    are sentences.
+    """
+    if message[:1].isupper() and message[1:2].islower():
+        message = message[0].lower() + message[1:]
+    return message[:-1] if message.endswith(".") and not message.endswith("..") else message
 
 
 def _place(span: Span | None) -> str:

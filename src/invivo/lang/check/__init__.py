@@ -124,12 +124,12 @@ def _check_declarations(checker: Checker, diagnostics: Diagnostics) -> None:
         if info.declaration is None:
             continue
         if info.value is None:
-            diagnostics.warning(Code.UNUSED_MAP, info.declaration.span, f"unused map: {info.name}")
+            diagnostics.warning(Code.UNUSED_MAP, info.declaration.span, f"Unused map: {info.name}")
         elif info.declaration.kind.startswith("percpu") and not t.is_aggregation(info.value):
             diagnostics.error(
                 Code.BAD_DECLARATION,
                 info.declaration.span,
-                f"incompatible map types. Type from declaration: {info.declaration.kind}. "
+                f"Incompatible map types. Type from declaration: {info.declaration.kind}. "
                 "Type from value/key type: hash",
                 f"a value for each processor suits count() and its like, not '{spell(info.value)}'",
             )

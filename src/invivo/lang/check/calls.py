@@ -123,7 +123,7 @@ class CallSite:
     def use_map(self, index: int) -> None:
         name = self.map(index)
         if name is not None and self._c.final and self._c.map(name).value is None:
-            self.error(Code.UNKNOWN_VARIABLE, f"undefined map: {name}", "nothing assigns to it", argument=index)
+            self.error(Code.UNKNOWN_VARIABLE, f"Undefined map: {name}", "nothing assigns to it", argument=index)
 
     def mark_deleted(self, index: int) -> None:
         name = self.map(index)
@@ -161,7 +161,7 @@ def check_call(c: Checker, node: ast.Call) -> Type | None:
         else:
             near = nearest(node.name, function_names())
             hint = f"did you mean {near}?" if near else None
-            c.diagnostics.error(Code.UNKNOWN_FUNCTION, node.name_span, f"unknown function: '{node.name}'", hint)
+            c.diagnostics.error(Code.UNKNOWN_FUNCTION, node.name_span, f"Unknown function: '{node.name}'", hint)
         for argument in node.arguments:
             if not isinstance(argument, _TYPES):
                 c.check(argument)

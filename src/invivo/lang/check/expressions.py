@@ -79,7 +79,7 @@ def check_expression(c: Checker, node: ast.Expr) -> Type | None:
             return check_offsetof(c, node)
         case ast.Comptime(_, operand):
             if c.folder(operand) is None:
-                c.error(Code.NOT_SUPPORTED, node, "unable to resolve comptime expression", _COMPTIME_HINT)
+                c.error(Code.NOT_SUPPORTED, node, "Unable to resolve comptime expression", _COMPTIME_HINT)
             return c.check(operand)
         case ast.TypeInfo():
             c.error(Code.NOT_SUPPORTED, node, "typeinfo is not supported yet")

@@ -22,7 +22,7 @@ def is_condition(type_: Type) -> bool:
 def check_condition(c: Checker, node: ast.Expr) -> None:
     type_ = c.check(node)
     if type_ is not None and not is_condition(type_):
-        c.error(Code.BAD_OPERAND, node, f"invalid condition: {spell(type_)}", "compare it with something")
+        c.error(Code.BAD_OPERAND, node, f"Invalid condition: {spell(type_)}", "compare it with something")
 
 
 def check_unary(c: Checker, node: ast.Unary) -> Type | None:
@@ -35,7 +35,7 @@ def check_unary(c: Checker, node: ast.Unary) -> Type | None:
     match node.op:
         case "!":
             if not is_condition(operand):
-                break_ = f"the ! operator can not be used on expressions of type '{spell(operand)}'"
+                break_ = f"The ! operator can not be used on expressions of type '{spell(operand)}'"
                 c.error(Code.BAD_OPERAND, node, break_)
             return t.BOOL
         case "*":
@@ -45,7 +45,7 @@ def check_unary(c: Checker, node: ast.Unary) -> Type | None:
                 c.error(
                     Code.BAD_OPERAND,
                     node,
-                    f"the {node.op} operator can not be used on expressions of type '{spell(operand)}'",
+                    f"The {node.op} operator can not be used on expressions of type '{spell(operand)}'",
                 )
                 return None
             if node.op == "-":
@@ -61,14 +61,14 @@ def _check_address(c: Checker, node: ast.Unary) -> Type | None:
 def _check_dereference(c: Checker, node: ast.Unary, operand: Type) -> Type | None:
     match operand:
         case t.Pointer(t.Void()):
-            c.error(Code.BAD_OPERAND, node, "can not dereference a void pointer", "cast it: *(uint64 *)p")
+            c.error(Code.BAD_OPERAND, node, "Can not dereference a void pointer", "cast it: *(uint64 *)p")
             return None
         case t.Pointer(pointee):
             return pointee
         case t.Int():
             return t.UINT64
         case _:
-            c.error(Code.BAD_OPERAND, node, f"can not dereference an expression of type '{spell(operand)}'")
+            c.error(Code.BAD_OPERAND, node, f"Can not dereference an expression of type '{spell(operand)}'")
             return None
 
 
@@ -84,7 +84,7 @@ def check_increment(c: Checker, node: ast.Increment) -> Type | None:
             c.error(
                 Code.BAD_ASSIGNMENT,
                 node,
-                f"the {'++' if node.delta > 0 else '--'} operator must be applied to a map or variable",
+                f"The {'++' if node.delta > 0 else '--'} operator must be applied to a map or variable",
             )
             return None
     operand = c.check(node.operand)
@@ -109,7 +109,7 @@ def check_binary(c: Checker, node: ast.Binary) -> Type | None:
     if node.op in ("&&", "||"):
         for side, type_ in ((node.left, left), (node.right, right)):
             if not is_condition(type_):
-                c.error(Code.BAD_OPERAND, side, f"the {node.op} operator can not be used on '{spell(type_)}'")
+                c.error(Code.BAD_OPERAND, side, f"The {node.op} operator can not be used on '{spell(type_)}'")
         return t.BOOL
     if node.op in COMPARISONS:
         _check_comparison(c, node, left, right)
@@ -134,7 +134,7 @@ def _check_comparison(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
     text = (t.String, t.ProbeName)
     if isinstance(left, text) and isinstance(right, text):
         if node.op not in ("==", "!="):
-            c.error(Code.BAD_OPERAND, node, f"the {node.op} operator can not be used on strings")
+            c.error(Code.BAD_OPERAND, node, f"The {node.op} operator can not be used on strings")
         return
     if isinstance(left, _ORDERED) and isinstance(right, _ORDERED):
         return
@@ -143,7 +143,7 @@ def _check_comparison(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
     c.error(
         Code.TYPE_MISMATCH,
         node,
-        f"type mismatch for '{node.op}': comparing '{spell(left)}' with '{spell(right)}'",
+        f"Type mismatch for '{node.op}': comparing '{spell(left)}' with '{spell(right)}'",
         _comparison_hint(left, right),
     )
 
@@ -178,7 +178,7 @@ def _check_arithmetic(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
         c.error(
             Code.BAD_OPERAND,
             side,
-            f"the {node.op} operator can not be used on expressions of type '{spell(wrong)}'",
+            f"The {node.op} operator can not be used on expressions of type '{spell(wrong)}'",
             "(uint64)p is a pointer's address as a number" if isinstance(wrong, t.Pointer) else None,
         )
         return None
@@ -222,6 +222,6 @@ def join_branches(c: Checker, node: ast.Node, then: Type, otherwise: Type) -> Ty
         c.error(
             Code.TYPE_MISMATCH,
             node,
-            f"branches must return the same type or compatible types: have '{spell(then)}' and '{spell(otherwise)}'",
+            f"Branches must return the same type or compatible types: have '{spell(then)}' and '{spell(otherwise)}'",
         )
     return joined

@@ -35,7 +35,7 @@ def expand_probes(script: ast.Script, target: Target, config: Config, diagnostic
         diagnostics.error(
             Code.TOO_MANY_PROBES,
             script.probes[0].span,
-            f"can't attach to {total} probes because it exceeds the current limit of {config.max_probes} probes",
+            f"Can't attach to {total} probes because it exceeds the current limit of {config.max_probes} probes",
             "raise it with config = { max_probes = N }",
         )
     return instances

@@ -121,7 +121,7 @@ class Checker:
             self.error(
                 Code.TYPE_MISMATCH,
                 node,
-                f"type mismatch for ${variable.name}: trying to assign value of type '{spell(new)}' "
+                f"Type mismatch for ${variable.name}: trying to assign value of type '{spell(new)}' "
                 f"when variable already has a type '{spell(variable.type)}'",
                 notes=_first_use(variable.span, node.span),
             )
@@ -139,7 +139,7 @@ class Checker:
             self.diagnostics.error(
                 Code.TYPE_MISMATCH,
                 span,
-                f"type mismatch for {info.name}: trying to assign value of type '{spell(new)}' "
+                f"Type mismatch for {info.name}: trying to assign value of type '{spell(new)}' "
                 f"when map already has a type '{spell(info.value)}'",
                 notes=_first_use(info.first_value, span),
             )
@@ -197,7 +197,7 @@ class Checker:
             self.diagnostics.error(
                 Code.KEY_MISMATCH,
                 span,
-                f"argument mismatch for {info.name}: trying to access with arguments: '{_spell_key(key)}' "
+                f"Argument mismatch for {info.name}: trying to access with arguments: '{_spell_key(key)}' "
                 f"when map expects arguments: '{_spell_key(info.key)}'",
                 notes=_first_use(info.first_key, span),
             )

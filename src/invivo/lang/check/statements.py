@@ -24,7 +24,7 @@ def check_block(c: Checker, block: ast.Block) -> Type | None:
         left: ast.Statement | None = None
         for statement in block.statements:
             if left is not None:
-                c.diagnostics.warning(Code.UNREACHABLE, statement.span, "unreachable statement")
+                c.diagnostics.warning(Code.UNREACHABLE, statement.span, "Unreachable statement.")
                 left = None
             check_statement(c, statement)
             if _leaves(statement):
@@ -107,7 +107,7 @@ def _check_discarded(c: Checker, expr: ast.Expr) -> None:
     quiet = isinstance(expr, ast.Increment | ast.IfExpr | ast.BlockExpr)
     known = isinstance(expr, ast.Call) and expr.name in ("delete", "has_key")
     if type_ is not None and not isinstance(type_, t.Void) and not quiet and not known:
-        c.diagnostics.warning(Code.DISCARDED, expr.span, "return value discarded", "_ = ... says that it is meant")
+        c.diagnostics.warning(Code.DISCARDED, expr.span, "Return value discarded.", "_ = ... says that it is meant")
 
 
 def _check_let(c: Checker, node: ast.Let) -> None:
@@ -123,7 +123,7 @@ def _check_let(c: Checker, node: ast.Let) -> None:
         if fixed is None:
             return
         if t.is_aggregation(fixed) or isinstance(fixed, t.Void):
-            c.error(Code.UNKNOWN_TYPE, node.type, f"invalid variable declaration type: {spell(fixed)}")
+            c.error(Code.UNKNOWN_TYPE, node.type, f"Invalid variable declaration type: {spell(fixed)}")
             return
         variable.type, variable.fixed = fixed, True
         if value is not None and node.value is not None:
@@ -139,7 +139,7 @@ def _shadowed(c: Checker, written: ast.ScratchVariable) -> None:
     c.error(
         Code.SHADOWED_VARIABLE,
         written,
-        f"variable ${written.name} was already declared. Variable shadowing is not allowed",
+        f"Variable ${written.name} was already declared. Variable shadowing is not allowed.",
         "use another name",
         notes=() if before is None else (Note(before.span, "declared here"),),
     )
@@ -150,14 +150,14 @@ def _check_fits(c: Checker, node: ast.Expr, what: str, fixed: Type, value: Type)
     if isinstance(fixed, t.Int) and isinstance(value, t.Int | t.Bool | t.Enumeration):
         low, high = (-(1 << (fixed.bits - 1)), 1 << (fixed.bits - 1)) if fixed.signed else (0, 1 << fixed.bits)
         if isinstance(constant, int) and not low <= constant < high:
-            c.error(Code.TYPE_MISMATCH, node, f"type mismatch for {what}: {constant} does not fit '{spell(fixed)}'")
+            c.error(Code.TYPE_MISMATCH, node, f"Type mismatch for {what}: {constant} does not fit '{spell(fixed)}'")
         return
     merged = promote(fixed, value)
     if merged is None or (not isinstance(fixed, t.Int) and merged != fixed):
         c.error(
             Code.TYPE_MISMATCH,
             node,
-            f"type mismatch for {what}: trying to assign value of type '{spell(value)}' "
+            f"Type mismatch for {what}: trying to assign value of type '{spell(value)}' "
             f"when variable already has a type '{spell(fixed)}'",
         )
 
@@ -235,7 +235,7 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
         c.error(
             Code.AGGREGATION,
             node,
-            f"map value '{spell(c.map(value.name).value or t.VOID)}' cannot be assigned from one map to another",
+            f"Map value '{spell(c.map(value.name).value or t.VOID)}' cannot be assigned from one map to another",
             f"a cast reads it: {target.name} = (int64){value.name}",
         )
         return
@@ -253,7 +253,7 @@ def _assign_variable(c: Checker, node: ast.Assign, target: ast.ScratchVariable) 
     variable = c.use(target)
     if variable is None:
         if node.op:
-            c.error(Code.UNKNOWN_VARIABLE, target, f"undefined or undeclared variable: ${target.name}")
+            c.error(Code.UNKNOWN_VARIABLE, target, f"Undefined or undeclared variable: ${target.name}")
             return
         variable = c.declare(target, target.name)
     if type_ is None:
@@ -279,7 +279,7 @@ def _compound_type(c: Checker, node: ast.Assign, old: Type | None, value: Type) 
     numbers = (t.Int, t.Bool, t.Enumeration)
     if not isinstance(old, numbers) or not isinstance(value, numbers):
         wrong = old if not isinstance(old, numbers) else value
-        c.error(Code.BAD_OPERAND, node, f"the {node.op}= operator can not be used on type '{spell(wrong)}'")
+        c.error(Code.BAD_OPERAND, node, f"The {node.op}= operator can not be used on type '{spell(wrong)}'")
         return None
     if _is_natural(c, node.value):
         return old
@@ -317,7 +317,7 @@ def _check_range(c: Checker, node: ast.ForRange) -> None:
     start, stop = c.check(node.start), c.check(node.stop)
     for side, type_ in ((node.start, start), (node.stop, stop)):
         if type_ is not None and not isinstance(type_, t.Int):
-            c.error(Code.BAD_OPERAND, side, f"loop range requires an integer, not '{spell(type_)}'")
+            c.error(Code.BAD_OPERAND, side, f"Loop range requires an integer, not '{spell(type_)}'")
     type_ = t.INT64
     if isinstance(start, t.Int) and isinstance(stop, t.Int) and not (start.signed or stop.signed):
         type_ = t.UINT64
@@ -351,7 +351,7 @@ def _check_for_map(c: Checker, node: ast.ForMap) -> None:
             c.error(
                 Code.AGGREGATION,
                 node.map,
-                f"loop expression does not support type: {spell(info.value)}",
+                f"Loop expression does not support type: {spell(info.value)}",
                 f"print({info.name}) shows it",
             )
             return

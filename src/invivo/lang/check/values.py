@@ -24,7 +24,7 @@ _DEEPEST_DEFINE = 20
 def check_string(c: Checker, node: ast.Node, value: str) -> Type | None:
     if len(value) >= c.config.max_strlen:
         limit = c.config.max_strlen
-        c.error(Code.LIMIT, node, f"string is too long (over {limit} bytes)", "raise config max_strlen")
+        c.error(Code.LIMIT, node, f"String is too long (over {limit} bytes)", "raise config max_strlen")
     return t.String(len(value) + 1)
 
 
@@ -67,7 +67,7 @@ def check_name(c: Checker, node: ast.Name) -> Type | None:
     if node.name in NOT_YET:
         c.error(Code.NOT_SUPPORTED, node, f"{node.name} is not supported yet")
         return None
-    c.error(Code.UNKNOWN_NAME, node, f"unknown identifier: '{node.name}'", _name_hint(c, node.name))
+    c.error(Code.UNKNOWN_NAME, node, f"Unknown identifier: '{node.name}'", _name_hint(c, node.name))
     return None
 
 
@@ -112,7 +112,7 @@ def _check_numbered(c: Checker, node: ast.Name, number: int) -> Type | None:
         c.error(
             Code.NOT_HERE,
             node,
-            f"the {node.name} builtin can only be used with probes that have numbered arguments "
+            f"The {node.name} builtin can only be used with probes that have numbered arguments "
             f"({context.provider} used here)",
             "arguments have names here: args.NAME" if "args" in context.features else where(c, "argN"),
         )
@@ -137,7 +137,7 @@ def check_variable(c: Checker, node: ast.ScratchVariable) -> Type | None:
         c.error(
             Code.UNKNOWN_VARIABLE,
             node,
-            f"undefined or undeclared variable: ${node.name}",
+            f"Undefined or undeclared variable: ${node.name}",
             f"did you mean ${near}?" if near and not elsewhere else hint,
         )
         return None
@@ -183,7 +183,7 @@ def check_map_read(c: Checker, node: ast.MapAccess) -> Type | None:
 def undefined_map(c: Checker, node: ast.MapAccess) -> None:
     near = nearest(node.name, [name for name, info in c.maps.items() if info.value is not None])
     hint = f"did you mean {near}?" if near else "nothing assigns to it"
-    c.error(Code.UNKNOWN_VARIABLE, node, f"undefined map: {node.name}", hint)
+    c.error(Code.UNKNOWN_VARIABLE, node, f"Undefined map: {node.name}", hint)
 
 
 def readable_type(value: Type) -> Type | None:
@@ -227,7 +227,7 @@ def check_member(c: Checker, node: ast.Member) -> Type | None:
     while isinstance(object_, t.Pointer):
         object_ = object_.pointee
     if not isinstance(object_, t.Struct):
-        c.error(Code.BAD_OPERAND, node, f"can not access field '{node.name}' on expression of type '{spell(object_)}'")
+        c.error(Code.BAD_OPERAND, node, f"Can not access field '{node.name}' on expression of type '{spell(object_)}'")
         return None
     field = c.target.field(object_, node.name)
     if field is None:
@@ -237,7 +237,7 @@ def check_member(c: Checker, node: ast.Member) -> Type | None:
         c.error(
             Code.BAD_OPERAND,
             node,
-            f"attempting to access pointer field '{node.name}' with unsupported tag attribute: {field.tag}",
+            f"Attempting to access pointer field '{node.name}' with unsupported tag attribute: {field.tag}",
         )
     return in_space(field.type, space_of(c.instance, node.object))
 
@@ -274,7 +274,7 @@ def _check_argument(c: Checker, node: ast.Member) -> Type | None:
         c.error(
             Code.NOT_HERE,
             node.object,
-            "the args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes "
+            "The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes "
             f"({context.provider} used here)",
             "numbered arguments are there: arg0, arg1 ..." if "argN" in context.features else where(c, "args"),
         )
@@ -291,10 +291,10 @@ def check_tuple_index(c: Checker, node: ast.TupleIndex) -> Type | None:
     if object_ is None:
         return None
     if not isinstance(object_, t.Tuple):
-        c.error(Code.BAD_OPERAND, node, f"can not access index {node.index} on expression of type '{spell(object_)}'")
+        c.error(Code.BAD_OPERAND, node, f"Can not access index {node.index} on expression of type '{spell(object_)}'")
         return None
     if node.index >= len(object_.elements):
-        c.error(Code.BAD_INDEX, node, f"invalid tuple index: {node.index}. Found {len(object_.elements)} elements")
+        c.error(Code.BAD_INDEX, node, f"Invalid tuple index: {node.index}. Found {len(object_.elements)} elements")
         return None
     return object_.elements[node.index]
 
@@ -313,7 +313,7 @@ def check_index(c: Checker, node: ast.Index) -> Type | None:
                 c.error(Code.BAD_INDEX, node, f"the index {constant} is out of bounds for array of size {length}")
             return in_space(element, space_of(c.instance, node.object))
         case t.Pointer(t.Void()):
-            c.error(Code.BAD_OPERAND, node, "can not dereference a void pointer", "cast it: ((uint64 *)p)[i]")
+            c.error(Code.BAD_OPERAND, node, "Can not dereference a void pointer", "cast it: ((uint64 *)p)[i]")
             return None
         case t.Pointer(pointee):
             return in_space(pointee, space_of(c.instance, node.object))
@@ -329,7 +329,7 @@ def check_index(c: Checker, node: ast.Index) -> Type | None:
                 return None
             return elements[constant]
         case _:
-            c.error(Code.BAD_OPERAND, node, f"the array index operator [] can not be used on type '{spell(object_)}'")
+            c.error(Code.BAD_OPERAND, node, f"The array index operator [] can not be used on type '{spell(object_)}'")
             return None
 
 
@@ -347,7 +347,7 @@ def check_cast(c: Checker, node: ast.Cast) -> Type | None:
         type_ = t.Array(type_.element, size)
     if not _castable(operand, type_):
         c.error(
-            Code.BAD_CAST, node, f'cannot cast from "{spell(operand)}" to "{spell(type_)}"', _cast_hint(operand, type_)
+            Code.BAD_CAST, node, f'Cannot cast from "{spell(operand)}" to "{spell(type_)}"', _cast_hint(operand, type_)
         )
         return None
     return type_
