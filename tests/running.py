@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import NamedTuple
 
-from invivo.diagnostics import SourceFile
+from invivo.diagnostics import CompileError, Diagnostic, SourceFile
 from invivo.events import Event
 from invivo.output.outputs import SinkOptions, open_sink
 from invivo.output.sink import Dialect
 from invivo.pipeline import CompileOptions, compile_source
 from invivo.probes.machine import Machine
+from invivo.rendering import format_bpftrace
 from invivo.runtime.process import Child
 from invivo.runtime.session import Session, SessionOptions
 from invivo.target import Scope
@@ -33,20 +34,27 @@ def session(
     pid: int | None = None,
     parameters: tuple[str, ...] = (),
     unsafe: bool = False,
+    bpftrace: bool = False,
+    warnings: list[Diagnostic] | None = None,
 ) -> Iterator[Session]:
-    """Open a session of a program: scoped to a command or a process, or to nothing (BEGIN only)."""
+    """Open a session of a program: scoped to a command or a process, or to nothing (BEGIN only).
+
+    ``warnings`` gets the compiler's.
+    """
     child = None if command is None else Child(command)
     scope = Scope.TREE if child is not None else Scope.PROCESS if pid is not None else Scope.ALL
     try:
         source = SourceFile("stdin", program)
-        options = CompileOptions(parameters=parameters, unsafe=unsafe)
+        options = CompileOptions(parameters=parameters, unsafe=unsafe, bpftrace=bpftrace)
         with Machine(scope, pid) as machine:
-            image = compile_source(source, machine, options).image
+            compilation = compile_source(source, machine, options)
+        if warnings is not None:
+            warnings += compilation.warnings
     except BaseException:
         if child is not None:
             child.close()
         raise
-    with Session(image, child=child, pid=pid, options=SessionOptions()) as opened:
+    with Session(compilation.image, child=child, pid=pid, options=SessionOptions(bpftrace=bpftrace)) as opened:
         yield opened
 
 
@@ -68,6 +76,28 @@ def run(
             sink.event(event)
         sink.close()
     return Result(_decode(out), _decode(errors), seen, opened.status)
+
+
+def run_bpftrace(program: str, *, parameters: tuple[str, ...] = ()) -> Result:
+    """As `run`, with the neighbour's meaning and words; the compiler's messages are part of it."""
+    out, errors, warnings, seen = BytesIO(), BytesIO(), list[Diagnostic](), list[Event]()
+    status = 1
+    try:
+        with session(program, parameters=parameters, bpftrace=True, warnings=warnings) as opened:
+            _write(out, warnings)
+            sink = open_sink("text", out, errors, Dialect.BPFTRACE, SinkOptions(quiet=True))
+            for event in opened:
+                seen.append(event)
+                sink.event(event)
+            sink.close()
+            status = opened.status
+    except CompileError as mistakes:
+        _write(errors, mistakes.diagnostics)
+    return Result(_decode(out), _decode(errors), seen, status)
+
+
+def _write(stream: BytesIO, diagnostics: Sequence[Diagnostic]) -> None:
+    stream.write("".join(f"{format_bpftrace(diagnostic)}\n" for diagnostic in diagnostics).encode())
 
 
 def _decode(stream: BytesIO) -> str:
