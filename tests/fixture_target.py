@@ -245,7 +245,7 @@ class FixtureFacts:
         self._btf = Btf(btf_data(), "fixture") if btf else None
         self._types = KernelTypes(self._btf)
         functions = [("main", 0, 64), ("readline", 64, 32), ("work_one", 96, 16), ("work_two", 112, 16)]
-        self._elf = Elf(executable(functions), DEMO)
+        self._elf = Elf(executable(functions, (("demo", "mark", 8, "-4@%edi 8@$3"),)), DEMO)
 
     def possible_cpus(self) -> int:
         return 4

@@ -141,9 +141,75 @@ int main(void)
 }
 """
 
+# Marks places in the form of <sys/sdt.h>: every form of argument that a compiler writes, a semaphore, and one name at
+# two places that have their argument elsewhere.
+_MARKS = r"""
+#include <stdint.h>
+#include <unistd.h>
+
+#define NOTE(name, semaphore, arguments) \
+    "990: nop\n" \
+    ".pushsection .note.stapsdt,\"\",\"note\"\n" \
+    ".balign 4\n" \
+    ".4byte 992f-991f, 994f-993f, 3\n" \
+    "991: .asciz \"stapsdt\"\n" \
+    "992: .balign 4\n" \
+    "993: .8byte 990b\n" \
+    ".8byte _.stapsdt.base\n" \
+    ".8byte " semaphore "\n" \
+    ".asciz \"marks\"\n" \
+    ".asciz \"" name "\"\n" \
+    ".asciz \"" arguments "\"\n" \
+    "994: .balign 4\n" \
+    ".popsection\n" \
+    ".ifndef _.stapsdt.base\n" \
+    ".pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat\n" \
+    ".weak _.stapsdt.base\n" \
+    ".hidden _.stapsdt.base\n" \
+    "_.stapsdt.base: .space 1\n" \
+    ".size _.stapsdt.base, 1\n" \
+    ".popsection\n" \
+    ".endif\n"
+
+__attribute__((used, section(".probes"))) volatile unsigned short marks_watched_semaphore;
+__attribute__((used)) int64_t table[4] = {1000, -2000, 3000, -4000};
+static volatile int watched;
+
+static void registers(long number)
+{
+    long a = number, b = -number;
+    int32_t words[4] = {11, -12, 13, -14};
+    __asm__ volatile(
+        "mov $0x1234567890abcdef, %%rax\n"
+        NOTE("registers", "0", "8@%%rax 4@%%eax -4@%%eax 2@%%ax 1@%%al -1@%%ah 8@%%r9 -8@%%r10 1@%%sil")
+        : : "S"(a), "d"(b) : "rax", "memory");
+    __asm__ volatile(
+        "mov %0, %%rcx\n mov $2, %%rdx\n"
+        NOTE("memory", "0", "-4@4(%%rcx) 4@4(%%rcx) -4@(%%rcx,%%rdx,4) -4@4(%%rcx,%%rdx,4) "
+            "-8@table+8(%%rip) -8@table(%%rip)")
+        : : "r"(words) : "rcx", "rdx", "memory");
+    __asm__ volatile(NOTE("constants", "0", "-4@$-5 4@$7 8@$0x10 8f@%%xmm0") : :);
+}
+
+static void one(long number) { __asm__ volatile(NOTE("twice", "0", "-8@%%rdi") : : "D"(number)); }
+static void other(long number) { __asm__ volatile(NOTE("twice", "0", "-8@%%rsi") : : "S"(number), "D"(0L)); }
+
+int main(void)
+{
+    registers(77);
+    one(21);
+    other(-42);
+    if (marks_watched_semaphore)
+        watched = 1;
+    __asm__ volatile(NOTE("watched", "marks_watched_semaphore", "4@%%edi") : : "D"((int)marks_watched_semaphore));
+    return watched ? 3 : 0;
+}
+"""
+
 SOURCES = {
     "files": _FILES,
     "hits": _HITS.replace("#include <unistd.h>", "#include <sys/wait.h>\n#include <unistd.h>"),
+    "marks": _MARKS,
     "structures": _STRUCTURES,
     "unread": _UNREAD,
 }

@@ -65,7 +65,33 @@ class ContextData(Record):
     relative: bool = False
 
 
-Access = ContextLoad | ContextAddress | ContextPointer | ContextData
+class UserMemory(Record):
+    """A word in user memory, at the sum of a register and an offset: ``*(base + index * scale + offset)``.
+
+    ``base`` and ``index`` are offsets of 8-byte registers in the context, None for none.
+    """
+
+    base: int | None
+    offset: int
+    index: int | None
+    scale: int
+    size: int
+    signed: bool
+
+
+class Known(Record):
+    """A number that is known when the program is compiled."""
+
+    value: int
+
+
+class OutOfReach(Record):
+    """A value that no program can read (``%xmm0``); ``text`` names it."""
+
+    text: str
+
+
+Access = ContextLoad | ContextAddress | ContextPointer | ContextData | UserMemory | Known | OutOfReach
 
 
 class Argument(Record):

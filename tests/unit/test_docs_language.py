@@ -74,6 +74,7 @@ _PROBES = {
     "software": "software:page-faults:1",
     "tracepoint": "tracepoint:sched:sched_switch",
     "uprobe": "uprobe:/bin/demo:main",
+    "usdt": "usdt:/bin/demo:mark",
     "uretprobe": "uretprobe:/bin/demo:main",
 }
 

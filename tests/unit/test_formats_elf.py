@@ -43,7 +43,14 @@ def test_the_header_is_read() -> None:
     assert elf.interpreter is None
     assert elf.build_id is None
     assert elf.debug_link is None
-    assert [section.name for section in elf.sections] == ["", ".text", ".symtab", ".strtab", ".shstrtab"]
+    assert [section.name for section in elf.sections] == [
+        "",
+        ".text",
+        ".symtab",
+        ".strtab",
+        ".shstrtab",
+        ".note.stapsdt",
+    ]
 
 
 def test_addresses_and_offsets_are_turned_into_each_other() -> None:

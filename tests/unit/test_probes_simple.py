@@ -9,7 +9,7 @@ from fixture_target import FixtureTarget, probe_spec
 from invivo import probes
 from invivo.ir.types import BOOL, INT8, INT32, INT64, UINT64, VOID, AddressSpace, Pointer, Struct
 from invivo.probes.perf_events import Sampling
-from invivo.probes.uprobe import OneByOne, Together, UserFunction
+from invivo.probes.user_code import OneByOne, Together, UserPlace
 from invivo.target import Argument, ContextLoad, NoSuchProbeError, Plan, ProgramType
 
 NOTHING: frozenset[str] = frozenset()
@@ -122,7 +122,7 @@ def test_a_mistyped_provider_has_a_hint() -> None:
     assert refusal("kprob:vfs_read").hint == "did you mean kprobe?"
 
 
-@pytest.mark.parametrize("probe", ["usdt:/bin/x:y", "U:/bin/x:y", "hardware:cycles", "iter:task", "w:0x1:8:rw"])
+@pytest.mark.parametrize("probe", ["hardware:cycles", "iter:task", "w:0x1:8:rw"])
 def test_what_is_still_missing_is_told_so(probe: str) -> None:
     error = refusal(probe)
     assert error.message.endswith("probes are not supported yet")
@@ -133,7 +133,7 @@ def test_a_function_of_a_program_is_a_place_in_its_file() -> None:
     plan = plan_of("u:/bin/demo:readline")
     assert plan.points[0].name == "uprobe:/bin/demo:readline"
     assert plan.points[0].function == "readline"
-    assert plan.points[0].data == UserFunction("/bin/demo", "readline", CODE_OFFSET + 64)
+    assert plan.points[0].data == UserPlace("/bin/demo", "readline", CODE_OFFSET + 64)
     assert plan.attach == OneByOne(at_return=False)
     assert plan.context.program is ProgramType.KPROBE
     # di, si, dx, cx, r8, r9
@@ -142,11 +142,9 @@ def test_a_function_of_a_program_is_a_place_in_its_file() -> None:
 
 
 def test_offsets_and_addresses_are_places_too() -> None:
-    assert plan_of("uprobe:/bin/demo:readline+4").points[0].data == UserFunction(
-        "/bin/demo", "readline", CODE_OFFSET + 68
-    )
+    assert plan_of("uprobe:/bin/demo:readline+4").points[0].data == UserPlace("/bin/demo", "readline", CODE_OFFSET + 68)
     at_address = plan_of("uprobe:/bin/demo:0x401044").points[0]
-    assert at_address.data == UserFunction("/bin/demo", "readline", CODE_OFFSET + 68)
+    assert at_address.data == UserPlace("/bin/demo", "readline", CODE_OFFSET + 68)
     assert at_address.name == "uprobe:/bin/demo:0x401044"
 
 

@@ -123,7 +123,7 @@ def _argument(text: str) -> UsdtArgument:
 def _operand(text: str) -> Operand:
     constant = _CONSTANT.fullmatch(text)
     if constant is not None:
-        return ConstantOperand(int(constant[1], 0))
+        return ConstantOperand(_number(constant[1]))
     register = _REGISTER.fullmatch(text)
     if register is not None:
         return RegisterOperand(register[1])
@@ -132,8 +132,12 @@ def _operand(text: str) -> Operand:
         return UnknownOperand()
     return MemoryOperand(
         memory["symbol"] or "",
-        int(memory["offset"] or "0", 0),
+        _number(memory["offset"] or "0"),
         memory["base"] or "",
         memory["index"] or "",
         int(memory["scale"] or "1"),
     )
+
+
+def _number(text: str) -> int:
+    return int(text, 16 if "x" in text else 10)

@@ -27,13 +27,13 @@ _FUNCTIONS = ("kprobe", "kretprobe", "uprobe", "uretprobe")
 _TIMES = ("profile", "interval", "software")
 FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "args": ("tracepoint", "rawtracepoint", "fentry", "fexit"),
-    "argN": ("kprobe", "uprobe", "rawtracepoint"),
+    "argN": ("kprobe", "uprobe", "usdt", "rawtracepoint"),
     "retval": ("kretprobe", "uretprobe", "fexit"),
     "func": (*_FUNCTIONS, "fentry", "fexit"),
-    "reg": (*_FUNCTIONS, *_TIMES),
-    "ctx": (*_FUNCTIONS, *_TIMES),
+    "reg": (*_FUNCTIONS, "usdt", *_TIMES),
+    "ctx": (*_FUNCTIONS, "usdt", *_TIMES),
     "usermode": _TIMES,
-    "stacks": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "fentry", "fexit", *_TIMES),
+    "stacks": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_TIMES),
 }
 
 _BY_NAME = {name: builtin for builtin in LIBRARY for name in (builtin.name, *builtin.aliases)}

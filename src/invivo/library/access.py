@@ -10,7 +10,16 @@ from invivo.ir.builder import Builder
 from invivo.ir.ops import CompareOp, Kind, Operand
 from invivo.ir.types import Type
 from invivo.library.record import Emit, Place
-from invivo.target import Access, ContextAddress, ContextData, ContextLoad, ContextPointer
+from invivo.target import (
+    Access,
+    ContextAddress,
+    ContextData,
+    ContextLoad,
+    ContextPointer,
+    Known,
+    OutOfReach,
+    UserMemory,
+)
 
 
 def load_access(emit: Emit, access: Access, type_: Type, place: Place | None) -> Operand | None:
@@ -33,6 +42,12 @@ def load_access(emit: Emit, access: Access, type_: Type, place: Place | None) ->
             if place is not None:
                 return None
             word = emit.b.load(held.pointer, held.offset, size)
+        case UserMemory():
+            word = read_word(emit, t.AddressSpace.USER, _user_address(emit, access), access.size, signed=access.signed)
+        case Known(value):
+            return value
+        case OutOfReach(text):
+            raise AssertionError(f"{text} passed the checker")
         case _:
             assert_never(access)
     if isinstance(type_, t.Int | t.Enumeration) and type_.bits < 64:
@@ -58,6 +73,16 @@ def _through_pointer(emit: Emit, slot: int, offset: int, size: int, signed: bool
         return emit.b.load(pointer, offset, size, signed)
     pointer = emit.b.load(emit.context_pointer(), slot, 8)
     return read_word(emit, t.AddressSpace.KERNEL, emit.b.add(pointer, offset), size, signed=signed)
+
+
+def _user_address(emit: Emit, access: UserMemory) -> Operand:
+    address: Operand = access.offset
+    if access.base is not None:
+        address = emit.b.add(emit.b.load(emit.context_pointer(), access.base, 8), address)
+    if access.index is not None:
+        index = emit.b.load(emit.context_pointer(), access.index, 8)
+        address = emit.b.add(emit.b.shift_left(index, access.scale.bit_length() - 1), address)
+    return address
 
 
 def _copy_from_context(emit: Emit, offset: int, size: int, place: Place) -> None:

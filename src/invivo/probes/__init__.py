@@ -23,6 +23,7 @@ _ROWS: Final = (
     ("rawtracepoint", "rt", "rawtracepoint"),
     ("uprobe", "u", "uprobe"),
     ("uretprobe", "ur", "uprobe"),
+    ("usdt", "U", "usdt"),
     ("kprobe", "k", "kprobe"),
     ("kretprobe", "kr", "kprobe"),
     ("fentry", "f kfunc", "fentry"),
@@ -34,7 +35,6 @@ _ROWS: Final = (
 
 # The language's other providers, with their aliases.
 _NOT_YET: Final = (
-    ("usdt", "U"),
     ("watchpoint", "w"),
     ("hardware", "h"),
     ("iter", "it"),

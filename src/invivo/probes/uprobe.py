@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 
-from invivo.errors import BadFileError, InvivoError
+from invivo.errors import BadFileError
 from invivo.formats.elf import Elf
 from invivo.ir.types import UINT64
-from invivo.kernel import links, perf
-from invivo.kernel.links import Link
-from invivo.kernel.programs import Program
 from invivo.probes import binaries, names, x86_64
 from invivo.probes.perf_events import context_pointer
 from invivo.probes.provider import (
@@ -24,28 +20,9 @@ from invivo.probes.provider import (
     unavailable,
     wrong_number,
 )
+from invivo.probes.user_code import OneByOne, Together, UserPlace, attach
 from invivo.record import Record
 from invivo.target import Argument, AttachPoint, Context, Plan, ProbeSpec, ProgramType
-
-
-class UserFunction(Record):
-    """An attach point's data: a place in a file."""
-
-    path: str
-    symbol: str
-    offset: int  # in the file, of the instruction
-
-
-class OneByOne(Record):
-    """Attach description: a perf event for each point."""
-
-    at_return: bool
-
-
-class Together(Record):
-    """Attach description: one uprobe_multi link for all points of a file (since Linux 6.6)."""
-
-    at_return: bool
 
 
 class _Location(Record):
@@ -124,7 +101,7 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
             raise unavailable(probe, f"{path}: {error.strerror}") from error
         for symbol, suffix, offset in found:
             name = canonical(provider, (path, suffix))
-            points.append(AttachPoint(provider, name, symbol, UserFunction(path, symbol, offset)))
+            points.append(AttachPoint(provider, name, symbol, UserPlace(path, symbol, offset)))
     if not points:
         raise _missing(probe, paths, location, facts)
     return points
@@ -197,62 +174,9 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
     return (Plan(tuple(points), context, attach, cookies=True),)
 
 
-def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
-    """Attach to each place; with ``pid`` only where that process has mapped the file.
-
-    Raises `SyscallError`; then nothing stays attached.
-    """
-    attached: list[Link] = []
-    try:
-        if isinstance(plan.attach, Together):
-            by_path: dict[str, list[tuple[int, int]]] = {}
-            for cookie, point in enumerate(plan.points):
-                place = _place(point)
-                by_path.setdefault(place.path, []).append((place.offset, cookie))
-            only = pid if pid is not None and _filters_processes(program) else 0
-            for path, places in by_path.items():
-                offsets, cookies = zip(*places, strict=True)
-                attached.append(
-                    links.uprobe_multi(
-                        program, path, offsets, cookies=cookies, pid=only, retprobe=plan.attach.at_return
-                    )
-                )
-        else:
-            assert isinstance(plan.attach, OneByOne)
-            for cookie, point in enumerate(plan.points):
-                place = _place(point)
-                event = perf.open_uprobe(
-                    place.path, place.offset, pid=-1 if pid is None else pid, retprobe=plan.attach.at_return
-                )
-                attached.append(links.perf_event(program, event, cookie))
-    except BaseException:
-        for link in attached:
-            link.close()
-        raise
-    return attached
-
-
-def _filters_processes(program: Program) -> bool:
-    """Whether the pid of a uprobe_multi link means a process; at first it meant a single thread.
-
-    Since Linux commit 46ba0e49b642 ("bpf: fix multi-uprobe PID filtering logic") (in v6.10) a
-    pid of -1 is refused as invalid; before, the path is looked at first.
-    """
-    try:
-        links.uprobe_multi(program, "/", (0,), pid=0xFFFFFFFF).close()
-    except InvivoError as error:
-        return getattr(error, "errno", 0) == errno.EINVAL
-    return False
-
-
-def _place(point: AttachPoint) -> UserFunction:
-    assert isinstance(point.data, UserFunction)
-    return point.data
-
-
 def symbol_of(point: AttachPoint, symbol: str, facts: Facts) -> tuple[int, int] | None:
     """Return address and size of a symbol of the file that a uprobe is in; None for other points."""
-    if not isinstance(point.data, UserFunction):
+    if not isinstance(point.data, UserPlace):
         return None
     found = facts.elf(point.data.path).symbols().find(symbol)
     return (found.address, found.size) if found is not None else None
@@ -288,7 +212,7 @@ UPROBE = Provider(
     check=_check,
     expand=_expand,
     plan=_plan,
-    attach=_attach,
+    attach=attach,
     listing=_listing,
     user_space=True,
 )
@@ -303,7 +227,7 @@ URETPROBE = Provider(
     check=_check,
     expand=_expand,
     plan=_plan,
-    attach=_attach,
+    attach=attach,
     listing=_return_listing,
     user_space=True,
 )

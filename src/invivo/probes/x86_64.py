@@ -21,6 +21,10 @@ SYSCALL_ARGUMENTS: Final = ("di", "si", "dx", "r10", "r8", "r9")
 RETURN_REGISTER: Final = "ax"
 SYSCALL_NUMBER: Final = "orig_ax"
 
+# The four oldest registers have names for their parts of 8 bits, the newer ones a number in theirs.
+_NAMED: Final = frozenset({"ax", "bx", "cx", "dx", "si", "di", "bp", "sp"})
+_OLD: Final = ("ax", "bx", "cx", "dx")
+
 # The field's other names for a register, accepted by reg().
 _ALIASES: Final = (("pc", "ip"),)
 
@@ -44,3 +48,25 @@ def function_arguments() -> tuple[Access, ...]:
 def pointed_register(slot: int, name: str, size: int, signed: bool) -> ContextPointer:
     """Return the low ``size`` bytes of a register in the ``struct pt_regs`` that a context slot points to."""
     return ContextPointer(slot, OFFSETS[name], size, signed)
+
+
+def assembler_register(name: str) -> tuple[int, int] | None:
+    """Return place in ``struct pt_regs`` and width in bytes of a register as the assembler names it.
+
+    ``rax``, ``eax``, ``ax``, ``al``, ``ah``, ``r8d``, ``dil``; None for what is not a general register.
+    """
+    if name in ("rip", "eip"):
+        return OFFSETS["ip"], 8
+    if name[:1] == "r" and name[1:3].rstrip("dwb").isdigit():
+        whole = name.rstrip("dwb")
+        width = {"": 8, "d": 4, "w": 2, "b": 1}.get(name[len(whole) :])
+        return (OFFSETS[whole], width) if whole in OFFSETS and width is not None else None
+    if name[:1] in ("r", "e") and name[1:] in _NAMED:
+        return OFFSETS[name[1:]], 8 if name[0] == "r" else 4
+    if name in _NAMED:
+        return OFFSETS[name], 2
+    if name[:1] + "x" in _OLD and name[1:] in ("l", "h"):
+        return OFFSETS[name[0] + "x"] + (name[1] == "h"), 1
+    if name[-1:] == "l" and name[:-1] in _NAMED:
+        return OFFSETS[name[:-1]], 1
+    return None

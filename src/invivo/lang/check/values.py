@@ -15,6 +15,7 @@ from invivo.lang.check.typeexprs import resolve_type
 from invivo.lang.suggest import nearest
 from invivo.library import NOT_YET, find_builtin, value_names
 from invivo.library.spelling import literal_type, spell
+from invivo.target import OutOfReach
 
 _ARGUMENT = re.compile(r"arg(\d+)\Z")
 _FIELDS_SHOWN = 8
@@ -118,11 +119,12 @@ def _check_numbered(c: Checker, node: ast.Name, number: int) -> Type | None:
         )
         return None
     if number >= len(context.numbered):
-        c.error(
-            Code.BAD_ARGUMENT,
-            node,
-            f"there is no {node.name} here: arguments are arg0 to arg{len(context.numbered) - 1}",
-        )
+        there = f"arguments are arg0 to arg{len(context.numbered) - 1}" if context.numbered else "the probe has none"
+        c.error(Code.BAD_ARGUMENT, node, f"there is no {node.name} here: {there}")
+        return None
+    access = context.numbered[number]
+    if isinstance(access, OutOfReach):
+        c.error(Code.NOT_HERE, node, f"{node.name} is {access.text} here, which no program in the kernel can read")
         return None
     return t.UINT64
 

@@ -89,8 +89,8 @@ class Body:
         self.fault: ops.Variable | None = None
         self.callbacks = 0
         self.gate_position: ops.Variable | None = None  # index into the plan's points
-        self._probe_base: int | None = None
-        self._function_base: int | None = None
+        self._probe_names: tuple[int, ...] = ()
+        self._function_names: tuple[int, ...] = ()
         self.exit_label = self.b.label("exit")
 
     # -- forms ---------------------------------------------------------------------------------
@@ -158,19 +158,17 @@ class Body:
         """Warn at run time about what the program just did."""
         self.send(Complain(Format((message,)), self.b.span, "WARNING"), ())
 
-    def probe_base(self) -> int:
-        """The index of this program's first probe in the table of names."""
-        if self._probe_base is None:
-            self._probe_base = len(self.state.probes)
-            self.state.probes += [point.name for point in self.instance.plan.points]
-        return self._probe_base
+    def probe_names(self) -> tuple[int, ...]:
+        """The names of this program's probes, as indexes, in the order of its points."""
+        if not self._probe_names:
+            self._probe_names = self.state.name_indexes(point.name for point in self.instance.plan.points)
+        return self._probe_names
 
-    def function_base(self) -> int:
-        """The index of the first traced function's name in the same table."""
-        if self._function_base is None:
-            self._function_base = len(self.state.probes)
-            self.state.probes += [point.function for point in self.instance.plan.points]
-        return self._function_base
+    def function_names(self) -> tuple[int, ...]:
+        """The names of the traced functions, likewise."""
+        if not self._function_names:
+            self._function_names = self.state.name_indexes(point.function for point in self.instance.plan.points)
+        return self._function_names
 
     @property
     def context(self) -> Context:

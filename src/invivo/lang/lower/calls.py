@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+
 from invivo.diagnostics import Span
 from invivo.ir import helpers
 from invivo.ir import types as t
 from invivo.ir.builder import Builder
-from invivo.ir.layout import Action, LossKind
+from invivo.ir.layout import CONSTANTS_MAP, Action, LossKind
 from invivo.ir.ops import CompareOp, Operand, Value
 from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
@@ -196,18 +198,27 @@ class CallLowering:
         return b.load(place.pointer, place.offset, 8)
 
     def probe_index(self) -> Operand:
-        return self._point_index(self._body.probe_base())
+        return self._name_of(self._body.probe_names())
 
     def function_index(self) -> Operand:
-        return self._point_index(self._body.function_base())
+        return self._name_of(self._body.function_names())
 
-    def _point_index(self, base: int) -> Operand:
-        body = self._body
-        if len(body.instance.plan.points) == 1:
-            return base
+    def _name_of(self, names: tuple[int, ...]) -> Operand:
+        """The name, by its index, of the point that fired."""
+        body, b = self._body, self.b
+        if len(set(names)) == 1:
+            return names[0]
         if body.gate_position is not None:
-            return self.b.add(body.get_position(), base)
-        return self.b.add(self.b.call(helpers.GET_ATTACH_COOKIE, self.context_pointer()), base)
+            position = body.get_position()
+        else:
+            position = b.call(helpers.GET_ATTACH_COOKIE, self.context_pointer())
+        if names == tuple(range(names[0], names[0] + len(names))):
+            return b.add(position, names[0])
+        limit = 1 << (len(names) - 1).bit_length()
+        table = b.global_address(
+            CONSTANTS_MAP, body.state.constant(struct.pack(f"<{limit}I", *names, *bytes(limit - len(names))))
+        )
+        return b.load(b.offset(table, b.shift_left(b.bounded(position, limit), 2)), 0, 4)
 
     # -- maps ----------------------------------------------------------------------------------
 

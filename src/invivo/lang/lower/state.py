@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from invivo.diagnostics import Span
 from invivo.ir import types as t
 from invivo.ir.layout import (
@@ -64,7 +66,7 @@ class ProgramState:
         self.cpu_slots = 1 << (max(1, target.cpus) - 1).bit_length()
         self.functions: list[Function] = []
         self.records: list[RecordLayout] = []
-        self.probes: list[str] = [""]  # what a map's missing element shows
+        self.probes: dict[str, int] = {"": 0}  # indexes of names; the first is what a map's missing element shows
         self.sites: list[ErrorSite] = []
         self.losses: dict[tuple[LossKind, str], LossCounter] = {}
         self.constants = bytearray(8 * len(LoadConstant))
@@ -150,6 +152,10 @@ class ProgramState:
         offset = len(self.constants)
         self.constants += data + bytes(-len(data) % 8)
         return offset
+
+    def name_indexes(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Return the indexes of names of probes and functions; equal names have one."""
+        return tuple(self.probes.setdefault(name, len(self.probes)) for name in names)
 
     def zero_bytes(self, size: int) -> int:
         """The offset of at least ``size`` zero bytes in the read-only data."""
