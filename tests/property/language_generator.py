@@ -333,10 +333,11 @@ class ProgramWriter(Expressions):
         self.only = element
         self.quiet += 1
         lines = []
+        ops = self.choose.choice(("+-", "^"))  # in any order they come to the same, but not mixed
         for _ in range(self.choose.randrange(1, 4)):
             kind = self.choose.randrange(3)
             if kind == 0 and sums:
-                lines.append(f"${self.choose.choice(sums).name} {self.choose.choice('+-^')}= {self.number(2)};")
+                lines.append(f"${self.choose.choice(sums).name} {self.choose.choice(ops)}= {self.number(2)};")
             elif kind == 1 and targets:
                 lines.append(self.map_assignment(self.choose.choice(targets)))
             else:

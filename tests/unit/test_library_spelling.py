@@ -6,7 +6,7 @@ import pytest
 
 from invivo.ir import types as t
 from invivo.ir.types import Type
-from invivo.library.spelling import PROBE_NAME_CAPACITY, literal_type, promote, spell, widen
+from invivo.library.spelling import PROBE_NAME_CAPACITY, literal_type, promote, promote_literals, spell, whole
 
 _ENUM = t.Enumeration("color", 32, False, (("RED", 1),))
 _OTHER = t.Enumeration("shape", 32, False, ())
@@ -121,11 +121,21 @@ def test_promotion_ends(old: Type, new: Type) -> None:
         assert promote(merged, new) == merged
 
 
-def test_widen_makes_integers_whole_words() -> None:
-    assert widen(t.UINT8) == t.UINT64
-    assert widen(t.Tuple((t.INT8, t.String(3)))) == t.Tuple((t.INT64, t.String(3)))
-    assert widen(t.NamedTuple(("a",), (t.UINT16,))) == t.NamedTuple(("a",), (t.UINT64,))
-    assert widen(t.BOOL) == t.BOOL
+def test_arithmetic_has_whole_words() -> None:
+    assert whole(t.UINT8) == t.UINT64
+    assert whole(t.INT16) == t.INT64
+
+
+def test_literals_take_the_sign_of_the_other() -> None:
+    def merged(old: t.Type, new: t.Type, old_is_literal: bool, new_is_literal: bool) -> t.Type | None:
+        return promote_literals(old, new, old_is_literal=old_is_literal, new_is_literal=new_is_literal)
+
+    assert merged(t.INT8, t.UINT32, True, False) == t.UINT32
+    assert merged(t.UINT8, t.INT16, False, True) == t.UINT16
+    assert merged(t.INT8, t.INT16, True, True) == t.INT16
+    assert merged(t.INT8, t.UINT64, True, True) == t.UINT64
+    assert merged(t.INT8, t.BOOL, True, False) is None
+
 
 
 @pytest.mark.parametrize(

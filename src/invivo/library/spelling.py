@@ -125,20 +125,22 @@ def _promote_all(a: tuple[Type, ...], b: tuple[Type, ...]) -> tuple[Type, ...] |
     return None if any(p is None for p in promoted) else tuple(p for p in promoted if p is not None)
 
 
-def widen(type_: Type) -> Type:
-    """Return the type in which a variable or map stores values: integers have 64 bits.
+def promote_literals(old: Type, new: Type, *, old_is_literal: bool, new_is_literal: bool) -> Type | None:
+    """As `promote` for integers of which one or both are non-negative literals: these take the other's sign.
 
-    So ``@x[(uint8)1]`` and ``@x[1]`` are one key, and ``$i++`` does not wrap at 127.
+    None if the two are no integers.
     """
-    match type_:
-        case t.Int(_, signed):
-            return t.Int(64, signed)
-        case t.Tuple(elements):
-            return t.Tuple(tuple(widen(element) for element in elements))
-        case t.NamedTuple(names, elements):
-            return t.NamedTuple(names, tuple(widen(element) for element in elements))
-        case _:
-            return type_
+    if not isinstance(old, t.Int) or not isinstance(new, t.Int):
+        return None
+    if old_is_literal and new_is_literal:
+        return t.Int(max(old.bits, new.bits), old.signed and new.signed)
+    other = new if old_is_literal else old
+    return t.Int(max(old.bits, new.bits), other.signed)
+
+
+def whole(type_: t.Int) -> t.Int:
+    """The type of arithmetic on an integer: 64 bits."""
+    return t.Int(64, type_.signed)
 
 
 def literal_type(value: int) -> t.Int:

@@ -7,7 +7,7 @@ from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.scope import Checker
-from invivo.library.spelling import literal_type, promote, spell, widen
+from invivo.library.spelling import literal_type, promote, spell, whole
 
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _NUMBERS = (t.Int, t.Bool, t.Enumeration)
@@ -50,7 +50,7 @@ def check_unary(c: Checker, node: ast.Unary) -> Type | None:
                 return None
             if node.op == "-":
                 return literal_type(constant) if isinstance(constant, int) else t.INT64
-            return widen(operand) if isinstance(operand, t.Int) else t.INT64
+            return whole(operand) if isinstance(operand, t.Int) else t.INT64
 
 
 def _check_address(c: Checker, node: ast.Unary) -> Type | None:
@@ -76,10 +76,13 @@ def check_increment(c: Checker, node: ast.Increment) -> Type | None:
     match node.operand:
         case ast.MapAccess() as target:
             info = c.map(target.name)
-            if info.value is None:
-                c.grow_map(info, t.INT64, target.span, literal=False)
-        case ast.ScratchVariable():
-            pass
+            if isinstance(info.value, t.Int | None):
+                grown = t.INT64 if info.value is None else whole(info.value)
+                c.grow_map(info, grown, target.span, literal=info.flexible and info.value is not None)
+        case ast.ScratchVariable() as target:
+            variable = c.use(target)
+            if variable is not None and isinstance(variable.type, t.Int):
+                c.grow_variable(variable, whole(variable.type), target, literal=variable.flexible)
         case _:
             c.error(
                 Code.BAD_ASSIGNMENT,
@@ -161,7 +164,7 @@ def comparable_memory(left: Type, right: Type) -> bool:
     """Whether two values in memory can be compared byte by byte."""
     kinds = (t.Array, t.MacAddress, t.Inet, t.Stack, t.Buffer, t.UserSymbol)
     if isinstance(left, t.Tuple | t.NamedTuple):
-        return promote(widen(left), widen(right)) is not None
+        return promote(left, right) is not None
     return isinstance(left, kinds) and left == right
 
 

@@ -11,7 +11,7 @@ from invivo.lang import ast
 from invivo.lang.check.fold import Folder
 from invivo.lang.check.model import Instance, MapInfo, Variable
 from invivo.library.record import Config
-from invivo.library.spelling import promote, spell, widen
+from invivo.library.spelling import promote, promote_literals, spell
 from invivo.target import Context, Target
 
 
@@ -115,7 +115,7 @@ class Checker:
 
     def grow_variable(self, variable: Variable, new: Type, node: ast.Node, *, literal: bool) -> None:
         """Make room in a variable for values of a type."""
-        grown = self._grown(variable.type, widen(new), variable.flexible, literal)
+        grown = self._grown(variable.type, new, variable.flexible, literal)
         if grown is None:
             assert variable.type is not None
             self.error(
@@ -133,7 +133,7 @@ class Checker:
 
     def grow_map(self, info: MapInfo, new: Type, span: Span, *, literal: bool) -> None:
         """Make room in a map for values of a type."""
-        grown = self._grown(info.value, widen(new), info.flexible, literal)
+        grown = self._grown(info.value, new, info.flexible, literal)
         if grown is None:
             assert info.value is not None
             self.diagnostics.error(
@@ -154,11 +154,10 @@ class Checker:
     def _grown(old: Type | None, new: Type, flexible: bool, literal: bool) -> Type | None:
         if old is None:
             return new
-        if flexible and not literal:  # so far only literals: they follow the other side's sign
-            merged = promote(new, old)
-            return new if merged is not None and _is_int(old) and _is_int(new) else merged
-        if literal and _is_int(old) and _is_int(new):
-            return old
+        if flexible or literal:  # a non-negative literal has no sign of its own
+            merged = promote_literals(old, new, old_is_literal=flexible, new_is_literal=literal)
+            if merged is not None:
+                return merged
         return promote(old, new)
 
     # -- maps ----------------------------------------------------------------------------------
@@ -184,7 +183,7 @@ class Checker:
         info.scalar = key is None
         info.first_key = info.first_key or span
         if key is not None:
-            self._grow_key(info, tuple(widen(part) for part in key), span)
+            self._grow_key(info, key, span)
 
     def _grow_key(self, info: MapInfo, key: tuple[Type, ...], span: Span) -> None:
         if info.key is None:
@@ -214,6 +213,3 @@ def _first_use(first: Span | None, here: Span) -> tuple[Note, ...]:
 def _spell_key(key: tuple[Type, ...]) -> str:
     return spell(key[0]) if len(key) == 1 else f"({','.join(spell(part) for part in key)})"
 
-
-def _is_int(type_: Type) -> bool:
-    return type(type_).__name__ == "Int"

@@ -9,13 +9,13 @@ from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.calls import check_aggregation, not_assigned
-from invivo.lang.check.operators import check_condition, join_branches
+from invivo.lang.check.operators import check_condition, is_signed, join_branches
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import space_of
 from invivo.lang.check.typeexprs import resolve_type
 from invivo.lang.check.values import check_map_key, readable_type, undefined_map
 from invivo.library import find_builtin
-from invivo.library.spelling import promote, spell
+from invivo.library.spelling import promote, promote_literals, spell
 
 
 def check_block(c: Checker, block: ast.Block) -> Type | None:
@@ -281,9 +281,11 @@ def _compound_type(c: Checker, node: ast.Assign, old: Type | None, value: Type) 
         wrong = old if not isinstance(old, numbers) else value
         c.error(Code.BAD_OPERAND, node, f"The {node.op}= operator can not be used on type '{spell(wrong)}'")
         return None
-    if _is_natural(c, node.value):
-        return old
-    return promote(old, value)
+    if node.op == "-":
+        return t.INT64
+    if node.op in ("<<", ">>") or _is_natural(c, node.value):
+        return t.Int(64, is_signed(old))
+    return t.Int(64, is_signed(old) or is_signed(value))
 
 
 # -- loops -------------------------------------------------------------------------------------
@@ -318,12 +320,23 @@ def _check_range(c: Checker, node: ast.ForRange) -> None:
     for side, type_ in ((node.start, start), (node.stop, stop)):
         if type_ is not None and not isinstance(type_, t.Int):
             c.error(Code.BAD_OPERAND, side, f"Loop range requires an integer, not '{spell(type_)}'")
-    type_ = t.INT64
-    if isinstance(start, t.Int) and isinstance(stop, t.Int) and not (start.signed or stop.signed):
-        type_ = t.UINT64
+    type_: Type = t.INT64
+    if isinstance(start, t.Int) and isinstance(stop, t.Int):
+        literals = (_is_natural(c, node.start), _is_natural(c, node.stop))
+        type_ = _range_type(start, stop, literals)
     with c.loop(callback=True), c.scope():
         _declare_loop_variable(c, node, node.variable, type_)
         check_block(c, node.body)
+
+
+def _range_type(start: t.Int, stop: t.Int, literals: tuple[bool, bool]) -> Type:
+    """The type that holds both ends of a range."""
+    if any(literals):
+        merged = promote_literals(start, stop, old_is_literal=literals[0], new_is_literal=literals[1])
+    else:
+        merged = promote(start, stop)
+    assert merged is not None, "integers always have a common type"
+    return merged
 
 
 def _check_for_map(c: Checker, node: ast.ForMap) -> None:
