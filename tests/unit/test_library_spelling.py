@@ -137,7 +137,6 @@ def test_literals_take_the_sign_of_the_other() -> None:
     assert merged(t.INT8, t.BOOL, True, False) is None
 
 
-
 @pytest.mark.parametrize(
     ("value", "type_"),
     [

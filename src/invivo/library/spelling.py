@@ -62,7 +62,8 @@ def promote(old: Type, new: Type) -> Type | None:
     """Return the type that holds values of both, or None if there is none.
 
     Integers take the larger width; of a signed and an unsigned one the signed type that holds both, up
-    to 64 bits. Strings take the larger capacity; tuples go element by element.
+    to 64 bits. Strings take the larger capacity; tuples go element by element, records field by field in
+    the order of ``old``.
     """
     if old == new:
         return old
@@ -83,7 +84,9 @@ def promote(old: Type, new: Type) -> Type | None:
             elements = _promote_all(a, b)
             return None if elements is None else t.Tuple(elements)
         case (t.NamedTuple(names, a), t.NamedTuple(other_names, b)):
-            elements = _promote_all(a, b) if names == other_names else None
+            if len(names) != len(other_names) or set(names) != set(other_names):
+                return None
+            elements = _promote_all(a, tuple(b[other_names.index(name)] for name in names))
             return None if elements is None else t.NamedTuple(names, elements)
         case (t.Average(a), t.Average(b)):
             return t.Average(a or b)

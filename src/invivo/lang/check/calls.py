@@ -198,7 +198,9 @@ def _check(c: Checker, node: ast.Call | ast.Name, builtin: Builtin, name: str) -
         return None
     if builtin.unsafe and not c.unsafe:
         c.error(Code.UNSAFE, node, f"{name}() is an unsafe function being used in safe mode", "allow it with --unsafe")
-    if c.depth and not builtin.in_loops:
+    if name in ("ctx", "retval") and c.bpftrace and c.for_loops:
+        c.refuse_in_for(node, name)
+    elif c.depth and not builtin.in_loops:
         hint = (
             "assign it to a variable before the loop"
             if builtin.value

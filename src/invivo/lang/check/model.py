@@ -25,6 +25,7 @@ class Variable:
         self.fixed = False  # declared with a type
         self.flexible = True  # only non-negative literals so far: may still become unsigned
         self.captured = False
+        self.assigned = False  # so far, in the order of the text
         self.space: AddressSpace | None = None
 
 

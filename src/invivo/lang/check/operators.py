@@ -22,7 +22,8 @@ def is_condition(type_: Type) -> bool:
 def check_condition(c: Checker, node: ast.Expr) -> None:
     type_ = c.check(node)
     if type_ is not None and not is_condition(type_):
-        c.error(Code.BAD_OPERAND, node, f"Invalid condition: {spell(type_)}", "compare it with something")
+        kind = "string" if isinstance(type_, t.String) else spell(type_)
+        c.error(Code.BAD_OPERAND, node, f"Invalid condition: {kind}", "compare it with something")
 
 
 def check_unary(c: Checker, node: ast.Unary) -> Type | None:
@@ -81,6 +82,8 @@ def check_increment(c: Checker, node: ast.Increment) -> Type | None:
                 c.grow_map(info, grown, target.span, literal=info.flexible and info.value is not None)
         case ast.ScratchVariable() as target:
             variable = c.use(target)
+            if variable is not None:
+                variable.assigned = True
             if variable is not None and isinstance(variable.type, t.Int):
                 c.grow_variable(variable, whole(variable.type), target, literal=variable.flexible)
         case _:
@@ -140,6 +143,7 @@ def _check_comparison(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
             c.error(Code.BAD_OPERAND, node, f"The {node.op} operator can not be used on strings")
         return
     if isinstance(left, _ORDERED) and isinstance(right, _ORDERED):
+        _check_pointees(c, node, left, right)
         return
     if node.op in ("==", "!=") and comparable_memory(left, right):
         return
@@ -149,6 +153,13 @@ def _check_comparison(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
         f"Type mismatch for '{node.op}': comparing '{spell(left)}' with '{spell(right)}'",
         _comparison_hint(left, right),
     )
+
+
+def _check_pointees(c: Checker, node: ast.Binary, left: Type, right: Type) -> None:
+    if not isinstance(left, t.Pointer) or not isinstance(right, t.Pointer) or left.pointee == right.pointee:
+        return
+    pointees = f"{spell(left.pointee)}, {spell(right.pointee)}"
+    c.diagnostics.warning(Code.TYPE_MISMATCH, node.span, f"comparison of distinct pointer types: {pointees}")
 
 
 def _comparison_hint(left: Type, right: Type) -> str | None:
@@ -185,7 +196,18 @@ def _check_arithmetic(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
             "(uint64)p is a pointer's address as a number" if isinstance(wrong, t.Pointer) else None,
         )
         return None
-    return t.Int(64, arithmetic_signed(c, node, left, right))
+    signed = arithmetic_signed(c, node, left, right)
+    if c.bpftrace and node.op in "/%" and signed:
+        warn_signed_division(c, node, node.op)
+    return t.Int(64, signed)
+
+
+def warn_signed_division(c: Checker, node: ast.Node, op: str) -> None:
+    c.diagnostics.warning(
+        Code.BAD_OPERAND,
+        node.span,
+        f"signed operands for '{op}' can lead to undefined behavior (cast to unsigned to silence warning)",
+    )
 
 
 def arithmetic_signed(c: Checker, node: ast.Binary, left: Type, right: Type) -> bool:

@@ -44,6 +44,7 @@ class Checker:
         self.scopes: list[dict[str, Variable]] = []
         self.depth = 0  # loop callbacks around
         self.loops = 0  # loops around, unrolled ones too
+        self.for_loops = 0  # those of them that are `for`
         self.copies = 1  # how often unrolled loops write out what is checked now
         self._check = check
 
@@ -51,7 +52,7 @@ class Checker:
         self.instance = instance
         self.folder = Folder(self.parameters, instance.constants)
         self.scopes = [{}]
-        self.depth = self.loops = 0
+        self.depth = self.loops = self.for_loops = 0
         self.copies = 1
 
     @property
@@ -81,12 +82,14 @@ class Checker:
         self.scopes.pop()
 
     @contextmanager
-    def loop(self, *, callback: bool) -> Generator[None]:
+    def loop(self, *, callback: bool, is_for: bool = False) -> Generator[None]:
         self.loops += 1
         self.depth += callback
+        self.for_loops += is_for
         yield
         self.loops -= 1
         self.depth -= callback
+        self.for_loops -= is_for
 
     # -- variables -----------------------------------------------------------------------------
 
@@ -104,6 +107,14 @@ class Checker:
             if name in scope:
                 return scope[name]
         return None
+
+    def warn_of_unassigned(self) -> None:
+        """At the end of a scope: variables that were declared in it for nothing."""
+        for variable in self.scopes[-1].values():
+            if not variable.assigned:
+                self.diagnostics.warning(
+                    Code.UNKNOWN_VARIABLE, variable.span, f"Variable ${variable.name} was never assigned to."
+                )
 
     def use(self, node: ast.ScratchVariable) -> Variable | None:
         variable = self.lookup(node.name)
@@ -130,6 +141,11 @@ class Checker:
             variable.type = grown
             self.changed = True
         variable.flexible = variable.flexible and literal
+
+    def refuse_in_for(self, node: ast.Node, name: str) -> None:
+        """The neighbour's `for` loops have no context."""
+        if self.for_loops and self.bpftrace:
+            self.error(Code.NOT_HERE, node, f"'{name}' builtin is not allowed in a for-loop")
 
     def grow_map(self, info: MapInfo, new: Type, span: Span, *, literal: bool) -> None:
         """Make room in a map for values of a type."""
@@ -212,4 +228,3 @@ def _first_use(first: Span | None, here: Span) -> tuple[Note, ...]:
 
 def _spell_key(key: tuple[Type, ...]) -> str:
     return spell(key[0]) if len(key) == 1 else f"({','.join(spell(part) for part in key)})"
-

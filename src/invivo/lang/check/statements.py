@@ -9,7 +9,7 @@ from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.calls import check_aggregation, not_assigned
-from invivo.lang.check.operators import check_condition, is_signed, join_branches
+from invivo.lang.check.operators import check_condition, is_signed, join_branches, warn_signed_division
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import space_of
 from invivo.lang.check.typeexprs import resolve_type
@@ -29,7 +29,9 @@ def check_block(c: Checker, block: ast.Block) -> Type | None:
             check_statement(c, statement)
             if _leaves(statement):
                 left = statement
-        return t.VOID if block.result is None else c.check(block.result)
+        result = t.VOID if block.result is None else c.check(block.result)
+        c.warn_of_unassigned()
+        return result
 
 
 def _leaves(node: ast.Statement) -> bool:
@@ -69,6 +71,13 @@ def check_statement(c: Checker, node: ast.Statement) -> None:
         case ast.Assign():
             _check_assign(c, node)
         case ast.While(_, condition, body):
+            if c.bpftrace:
+                c.diagnostics.warning(
+                    Code.DEPRECATED,
+                    node.span,
+                    "While loops are deprecated and may be removed in the future.",
+                    "use a for loop over a range: for $i : 0..100 { if (...) { break; } }",
+                )
             with c.loop(callback=True):
                 check_condition(c, condition)
                 check_block(c, body)
@@ -84,7 +93,7 @@ def check_statement(c: Checker, node: ast.Statement) -> None:
                 c.error(
                     Code.NOT_HERE,
                     node,
-                    f"'{word}' statement is not allowed outside a loop",
+                    f"'{word}' statement is not allowed in a probe outside of a loop",
                     "return leaves the probe" if word == "break" else None,
                 )
         case ast.Return(_, value):
@@ -117,7 +126,11 @@ def _check_let(c: Checker, node: ast.Let) -> None:
         _shadowed(c, node.variable)
         return
     variable = c.declare(node, name)
+    variable.assigned = node.value is not None
     c.instance.variables[node.variable] = variable
+    if isinstance(node.type, ast.NamedType) and node.type.name in _NOT_DECLARABLE:
+        c.error(Code.UNKNOWN_TYPE, node.type, f"Invalid variable declaration type: {node.type.name}")
+        return
     if node.type is not None:
         fixed = resolve_type(c, node.type)
         if fixed is None:
@@ -132,6 +145,14 @@ def _check_let(c: Checker, node: ast.Let) -> None:
     if value is not None and node.value is not None:
         c.grow_variable(variable, value, node, literal=_is_natural(c, node.value))
         variable.space = space_of(c.instance, node.value)
+
+
+_NOT_DECLARABLE = frozenset(
+    (
+        *("count_t", "sum_t", "usum_t", "min_t", "umin_t", "max_t", "umax_t", "avg_t", "uavg_t", "stats_t", "ustats_t"),
+        *("hist_t", "lhist_t", "tseries_t", "kstack_t", "ustack_t"),
+    )
+)
 
 
 def _shadowed(c: Checker, written: ast.ScratchVariable) -> None:
@@ -149,17 +170,28 @@ def _check_fits(c: Checker, node: ast.Expr, what: str, fixed: Type, value: Type)
     constant = c.folder(node)
     if isinstance(fixed, t.Int) and isinstance(value, t.Int | t.Bool | t.Enumeration):
         low, high = (-(1 << (fixed.bits - 1)), 1 << (fixed.bits - 1)) if fixed.signed else (0, 1 << fixed.bits)
-        if isinstance(constant, int) and not low <= constant < high:
+        if isinstance(constant, int) and not c.bpftrace and not low <= constant < high:
             c.error(Code.TYPE_MISMATCH, node, f"Type mismatch for {what}: {constant} does not fit '{spell(fixed)}'")
+        if not c.bpftrace or (low <= constant < high if isinstance(constant, int) else _width(value) <= fixed.bits):
+            return  # a wider number is cut, which the neighbour refuses
+        _does_not_fit(c, node, what, fixed, value)
         return
     merged = promote(fixed, value)
     if merged is None or (not isinstance(fixed, t.Int) and merged != fixed):
-        c.error(
-            Code.TYPE_MISMATCH,
-            node,
-            f"Type mismatch for {what}: trying to assign value of type '{spell(value)}' "
-            f"when variable already has a type '{spell(fixed)}'",
-        )
+        _does_not_fit(c, node, what, fixed, value)
+
+
+def _width(type_: Type) -> int:
+    return 8 * t.size_bytes(type_)
+
+
+def _does_not_fit(c: Checker, node: ast.Expr, what: str, fixed: Type, value: Type) -> None:
+    c.error(
+        Code.TYPE_MISMATCH,
+        node,
+        f"Type mismatch for {what}: trying to assign value of type '{spell(value)}' "
+        f"when variable already has a type '{spell(fixed)}'",
+    )
 
 
 def _check_value(c: Checker, node: ast.Expr) -> Type | None:
@@ -200,8 +232,7 @@ def _check_assign(c: Checker, node: ast.Assign) -> None:
             c.error(
                 Code.BAD_ASSIGNMENT,
                 node.target,
-                "tuples, records and traced memory are immutable",
-                "build a new value and assign that",
+                "Tuples and records are immutable once created. Consider creating a new one and assigning it instead.",
             )
         case _:
             c.error(Code.BAD_ASSIGNMENT, node.target, "invalid assignment target", "assign to $variable or @map")
@@ -256,10 +287,12 @@ def _assign_variable(c: Checker, node: ast.Assign, target: ast.ScratchVariable) 
             c.error(Code.UNKNOWN_VARIABLE, target, f"Undefined or undeclared variable: ${target.name}")
             return
         variable = c.declare(target, target.name)
+    if node.op:
+        c.check(target)
+    variable.assigned = True
     if type_ is None:
         return
     if node.op:
-        c.check(target)
         type_ = _compound_type(c, node, variable.type, type_)
         if type_ is None:
             return
@@ -283,6 +316,8 @@ def _compound_type(c: Checker, node: ast.Assign, old: Type | None, value: Type) 
         return None
     if node.op == "-":
         return t.INT64
+    if c.bpftrace and node.op in "/%" and (is_signed(old) or (is_signed(value) and not _is_natural(c, node.value))):
+        warn_signed_division(c, node, node.op)
     if node.op in ("<<", ">>") or _is_natural(c, node.value):
         return t.Int(64, is_signed(old))
     return t.Int(64, is_signed(old) or is_signed(value))
@@ -324,7 +359,7 @@ def _check_range(c: Checker, node: ast.ForRange) -> None:
     if isinstance(start, t.Int) and isinstance(stop, t.Int):
         literals = (_is_natural(c, node.start), _is_natural(c, node.stop))
         type_ = _range_type(start, stop, literals)
-    with c.loop(callback=True), c.scope():
+    with c.loop(callback=True, is_for=True), c.scope():
         _declare_loop_variable(c, node, node.variable, type_)
         check_block(c, node.body)
 
@@ -351,11 +386,12 @@ def _check_for_map(c: Checker, node: ast.ForMap) -> None:
             f"{info.name} is one value: read it without a loop",
         )
         return
-    with c.loop(callback=True), c.scope():
+    with c.loop(callback=True, is_for=True), c.scope():
         if info.key is None or info.value is None:
             if c.final:
                 undefined_map(c, node.map)
             variable = c.declare(node, node.variable.name)
+            variable.assigned = True
             c.instance.variables[node.variable] = variable
             check_block(c, node.body)
             return
@@ -377,6 +413,7 @@ def _declare_loop_variable(c: Checker, node: ast.Node, written: ast.ScratchVaria
     if c.lookup(written.name) is not None:
         _shadowed(c, written)
     variable = c.declare(node, written.name)
+    variable.assigned = True
     c.instance.variables[written] = variable
     if variable.type != type_:
         variable.type = type_

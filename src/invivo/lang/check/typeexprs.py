@@ -102,7 +102,7 @@ def _named(c: Checker, node: ast.NamedType, keyword: str, name: str) -> Type | N
         c.diagnostics.error(
             Code.UNKNOWN_TYPE,
             node.span,
-            f"Unknown type {spelled}",
+            f"Unknown enum: {name}" if keyword == "enum" else f"Unknown type {spelled}",
             "types come from the kernel's BTF and from struct definitions in the script",
         )
     return found

@@ -18,14 +18,16 @@ from invivo.library.spelling import literal_type, spell
 from invivo.target import OutOfReach
 
 _ARGUMENT = re.compile(r"arg(\d+)\Z")
+_STACK_ARGUMENT = re.compile(r"sarg\d+\Z")
 _FIELDS_SHOWN = 8
 _DEEPEST_DEFINE = 20
+_WORD = 8  # bytes
 
 
 def check_string(c: Checker, node: ast.Node, value: str) -> Type | None:
     if len(value) >= c.config.max_strlen:
         limit = c.config.max_strlen
-        c.error(Code.LIMIT, node, f"String is too long (over {limit} bytes)", "raise config max_strlen")
+        c.error(Code.LIMIT, node, f"String is too long (over {limit} bytes): {value}", "raise config max_strlen")
     return t.String(len(value) + 1)
 
 
@@ -62,8 +64,13 @@ def check_name(c: Checker, node: ast.Name) -> Type | None:
         enumeration, value = constant
         c.instance.constants[node] = value
         return enumeration
-    if node.name.startswith("sarg"):
-        c.error(Code.UNKNOWN_NAME, node, f"{node.name} was removed", 'use *(reg("sp") + <stack_offset>)')
+    if _STACK_ARGUMENT.match(node.name) is not None:
+        c.error(
+            Code.UNKNOWN_NAME,
+            node,
+            "sarg* is deleted. This was deprecated in v0.21 and was last available in v0.24.",
+            'Use *(reg("sp") + <stack_offset>) instead.',
+        )
         return None
     if node.name in NOT_YET:
         c.error(Code.NOT_SUPPORTED, node, f"{node.name} is not supported yet")
@@ -118,6 +125,7 @@ def _check_numbered(c: Checker, node: ast.Name, number: int) -> Type | None:
             "arguments have names here: args.NAME" if "args" in context.features else where(c, "argN"),
         )
         return None
+    c.refuse_in_for(node, node.name)
     if number >= len(context.numbered):
         there = f"arguments are arg0 to arg{len(context.numbered) - 1}" if context.numbered else "the probe has none"
         c.error(Code.BAD_ARGUMENT, node, f"there is no {node.name} here: {there}")
@@ -143,6 +151,10 @@ def check_variable(c: Checker, node: ast.ScratchVariable) -> Type | None:
             f"did you mean ${near}?" if near and not elsewhere else hint,
         )
         return None
+    if not variable.assigned:
+        c.diagnostics.warning(
+            Code.UNKNOWN_VARIABLE, node.span, f"Variable used before it was assigned: ${node.name}", "it is 0 here"
+        )
     if variable.type is None and c.final:
         variable.type = t.INT64  # `let $x;` that nothing is ever assigned to is 0
     return variable.type
@@ -281,6 +293,7 @@ def _check_argument(c: Checker, node: ast.Member) -> Type | None:
             "numbered arguments are there: arg0, arg1 ..." if "argN" in context.features else where(c, "args"),
         )
         return None
+    c.refuse_in_for(node.object, "args")
     for argument in context.arguments:
         if argument.name == node.name:
             return argument.type
@@ -347,12 +360,34 @@ def check_cast(c: Checker, node: ast.Cast) -> Type | None:
     if isinstance(type_, t.Array) and type_.length == 0:
         size = t.size_bytes(operand) // max(1, t.size_bytes(type_.element))
         type_ = t.Array(type_.element, size)
-    if not _castable(operand, type_):
+    if isinstance(operand, t.Struct):
+        c.error(Code.BAD_CAST, node, f'Cannot cast from C type "{spell(operand)}"', _cast_hint(operand, type_))
+        return None
+    if not _castable(operand, type_) and not _fills(c, node.operand, operand, type_):
         c.error(
             Code.BAD_CAST, node, f'Cannot cast from "{spell(operand)}" to "{spell(type_)}"', _cast_hint(operand, type_)
         )
         return None
+    if isinstance(type_, t.Enumeration):
+        _check_variant(c, node, type_)
+    if operand == type_ and not isinstance(type_, t.Pointer):
+        c.diagnostics.warning(
+            Code.BAD_CAST, node.span, f"Unnecessary cast: expression is already of type {spell(type_)}"
+        )
     return type_
+
+
+def _fills(c: Checker, node: ast.Expr, old: Type, new: Type) -> bool:
+    """Whether a literal becomes an array that is wider than the literal's type."""
+    if not isinstance(old, t.Int) or not isinstance(new, t.Array) or not isinstance(c.folder(node), int):
+        return False
+    return isinstance(new.element, t.Int | t.Bool) and old.bits // 8 <= t.size_bytes(new) <= _WORD
+
+
+def _check_variant(c: Checker, node: ast.Cast, type_: t.Enumeration) -> None:
+    value = c.folder(node.operand)
+    if isinstance(value, int) and all(value != known for _, known in type_.variants):
+        c.error(Code.BAD_CAST, node, f"Enum: {type_.name} doesn't contain a variant value of {value}")
 
 
 def _cast_hint(old: Type, new: Type) -> str | None:

@@ -374,8 +374,8 @@ class Body:
         if self.scratch_used:
             self._release(slot)
         b.ret(0)
-        if self.frame_size:
-            b.size_slot(self.frame, self.frame_size)
+        if self.frame_size or self.callbacks:  # a callback is given the frame even if it needs nothing of it
+            b.size_slot(self.frame, max(8, self.frame_size))
         self.state.scratch_size = max(self.state.scratch_size, self.scratch_used)
         self.state.functions.append(b.finish())
 

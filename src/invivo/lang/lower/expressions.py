@@ -311,8 +311,8 @@ def into(body: Body, node: ast.Expr, type_: Type, place: Place) -> None:
     match type_:
         case t.String(capacity):
             _string_into(body, node, capacity, place)
-        case t.Tuple(elements) | t.NamedTuple(_, elements):
-            _tuple_into(body, node, elements, place)
+        case t.Tuple() | t.NamedTuple():
+            _tuple_into(body, node, type_, place)
         case _ if t.is_scalar(type_):
             body.b.store(place.pointer, place.offset, t.size_bytes(type_), body.word(node))
         case t.Buffer(capacity) if place.zeroed:
@@ -362,19 +362,18 @@ def _branches_into(body: Body, node: ast.Ternary | ast.IfExpr | ast.BlockExpr, t
             b.start(done)
 
 
-def _tuple_into(body: Body, node: ast.Expr, elements: tuple[Type, ...], place: Place) -> None:
-    offsets, size = t.tuple_layout(elements)
-    if isinstance(node, ast.TupleExpr | ast.RecordExpr):
-        _fill_gaps(body, elements, offsets, size, place)
-        for element, type_, offset in zip(node.elements, elements, offsets, strict=True):
-            body.into(element, type_, place.at(offset))
-        return
+def _tuple_into(body: Body, node: ast.Expr, type_: t.Tuple | t.NamedTuple, place: Place) -> None:
     own = body.type(node)
     assert isinstance(own, t.Tuple | t.NamedTuple)
-    if own.elements == elements and not (place.zeroed and _has_tail(own)):
+    if isinstance(node, ast.TupleExpr | ast.RecordExpr):
+        _fill_gaps(body, type_.elements, *t.tuple_layout(type_.elements), place)
+        for element, (element_type, offset) in zip(node.elements, memory.tuple_parts(type_, own), strict=True):
+            body.into(element, element_type, place.at(offset))
+        return
+    if own == type_ and not (place.zeroed and _has_tail(own)):
         _memory_into(body, node, own, place)
         return
-    convert_tuple(body, body.address(node), own.elements, elements, place)
+    convert_tuple(body, body.address(node), own, type_, place)
 
 
 def _has_tail(type_: Type) -> bool:
@@ -398,11 +397,12 @@ def _buffer_key_into(body: Body, node: ast.Expr, capacity: int, place: Place) ->
             memory.copy_buffer(body, body.address(node), place, capacity)
 
 
-def convert_tuple(body: Body, source: Place, old: tuple[Type, ...], new: tuple[Type, ...], place: Place) -> None:
-    """Copy a tuple element by element into one of wider elements."""
-    new_offsets, size = t.tuple_layout(new)
-    _fill_gaps(body, new, new_offsets, size, place)
-    for old_type, new_type, a, b in zip(old, new, t.tuple_layout(old)[0], new_offsets, strict=True):
+def convert_tuple(
+    body: Body, source: Place, old: t.Tuple | t.NamedTuple, new: t.Tuple | t.NamedTuple, place: Place
+) -> None:
+    """Copy a tuple element by element into one of wider elements, or a record into one of another order."""
+    _fill_gaps(body, new.elements, *t.tuple_layout(new.elements), place)
+    for (old_type, a), (new_type, b) in zip(memory.tuple_parts(old, new), memory.tuple_parts(new, new), strict=True):
         convert(body, source.at(a), old_type, place.at(b), new_type)
 
 
@@ -420,8 +420,8 @@ def convert(body: Body, source: Place, old: Type, place: Place, new: Type) -> No
             memory.read_string(body, source, place, b, a)
         case (t.Buffer(), t.Buffer(b)) if place.zeroed:
             memory.copy_buffer(body, source, place, b)
-        case (t.Tuple(a) | t.NamedTuple(_, a), t.Tuple(b) | t.NamedTuple(_, b)):
-            convert_tuple(body, source, a, b, place)
+        case (t.Tuple() | t.NamedTuple(), t.Tuple() | t.NamedTuple()):
+            convert_tuple(body, source, old, new, place)
         case _:
             memory.read_into(body, source, place, min(t.size_bytes(old), t.size_bytes(new)))
 

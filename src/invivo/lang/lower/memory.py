@@ -152,11 +152,31 @@ def _locate_index(body: Body, node: ast.Index) -> Located:
     if isinstance(constant, int):
         return base.at(constant * size)
     index = body.word(node.index)
-    if isinstance(base, Remote):
+    if length == 0:  # a flexible array member: nothing says where it ends
+        assert isinstance(base, Remote)
         return Remote(base.space, body.b.add(base.address, scaled(body, index, size)), base.offset)
-    bounded = body.b.bounded(index, length)
-    amount = bounded if size == 1 else body.b.binary(BinaryOp.MUL, bounded, size)
-    return Place(body.b.offset(body.b.offset(base.pointer, base.offset), amount), 0)
+    return _checked_element(body, base, index, length, size)
+
+
+def _checked_element(body: Body, base: Located, index: Operand, length: int, size: int) -> Place:
+    """Copy an array's element; one that is out of bounds is zero, and warned of."""
+    b = body.b
+    element = body.temporary(size)
+    inside, outside, done = b.label("inside"), b.label("outside"), b.label("indexed")
+    b.branch(CompareOp.ULT, index, length, inside, outside)
+    b.start(outside)
+    body.complain("Array access out of bounds. This can lead to unexpected results.")
+    b.zero(element.pointer, element.offset, size, common_alignment(element.offset, size))
+    b.jump(done)
+    b.start(inside)
+    if isinstance(base, Remote):
+        where: Located = Remote(base.space, b.add(base.address, scaled(body, index, size)), base.offset)
+    else:
+        amount = scaled(body, b.bounded(index, length), size)
+        where = Place(b.offset(b.offset(base.pointer, base.offset), amount), 0)
+    read_into(body, where, element, size)
+    b.start(done)
+    return element
 
 
 def _elements(owner: Type) -> tuple[int, int]:
@@ -260,6 +280,14 @@ def copy_buffer(body: Body, source: Place, place: Place, capacity: int) -> None:
     b.call_void(helpers.PROBE_READ_KERNEL, target, length, data)
 
 
+def tuple_parts(type_: t.Tuple | t.NamedTuple, like: t.Tuple | t.NamedTuple) -> list[tuple[Type, int]]:
+    """Type and offset of each element, those of a record in the order that another has them in."""
+    parts = list(zip(type_.elements, t.tuple_layout(type_.elements)[0], strict=True))
+    if isinstance(type_, t.NamedTuple) and isinstance(like, t.NamedTuple):
+        return [parts[type_.names.index(name)] for name in like.names]
+    return parts
+
+
 # -- comparing ---------------------------------------------------------------------------------
 
 
@@ -314,8 +342,8 @@ def compare_memory(body: Body, left: Place, right: Place, size: int) -> Operand:
 def compare_values(body: Body, left: Place, left_type: Type, right: Place, right_type: Type) -> Operand:
     """1 if two values in memory differ, which need not be laid out alike: part by part."""
     match left_type, right_type:
-        case (t.Tuple(mine) | t.NamedTuple(_, mine), t.Tuple(theirs) | t.NamedTuple(_, theirs)):
-            parts = list(zip(mine, t.tuple_layout(mine)[0], theirs, t.tuple_layout(theirs)[0], strict=True))
+        case (t.Tuple() | t.NamedTuple(), t.Tuple() | t.NamedTuple()):
+            parts = list(zip(tuple_parts(left_type, left_type), tuple_parts(right_type, left_type), strict=True))
         case (t.String(a_size), t.String(b_size)):
             return compare_strings(body, left, right, min(a_size, b_size))
         case (t.Buffer(a_size), t.Buffer(b_size)):
@@ -334,7 +362,7 @@ def compare_values(body: Body, left: Place, left_type: Type, right: Place, right
     result = b.variable("differs")
     b.set(result, 1)
     done = b.label("compared")
-    for mine_type, mine_at, their_type, their_at in parts:
+    for (mine_type, mine_at), (their_type, their_at) in parts:
         same = b.label("same")
         differs = compare_values(body, left.at(mine_at), mine_type, right.at(their_at), their_type)
         b.branch(CompareOp.EQ, differs, 0, same, done)
