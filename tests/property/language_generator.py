@@ -46,7 +46,7 @@ EXCLUDED_FORMS = {
 # Operators that no generated program has.
 EXCLUDED_OPERATORS = {
     "*": "what a pointer points to differs from machine to machine",
-    "&": "the checker says that it is not supported",
+    "&": "an address differs from run to run",
 }
 
 # Records of the library that no generated program calls, and why.

@@ -26,7 +26,8 @@ class Variable:
         self.flexible = True  # only non-negative literals so far: may still become unsigned
         self.captured = False
         self.assigned = False  # so far, in the order of the text
-        self.space: AddressSpace | None = None
+        self.space: AddressSpace | None = None  # that its pointer points into
+        self.first_space: AddressSpace | None = None
 
 
 class MapInfo:
@@ -42,7 +43,8 @@ class MapInfo:
         self.first_value: Span | None = None
         self.declaration: ast.MapDeclaration | None = None
         self.deleted = False  # whether the script asks if the scalar exists
-        self.space: AddressSpace | None = None
+        self.space: AddressSpace | None = None  # that its pointer points into
+        self.first_space: AddressSpace | None = None
 
 
 class Instance:

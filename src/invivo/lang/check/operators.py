@@ -55,8 +55,20 @@ def check_unary(c: Checker, node: ast.Unary) -> Type | None:
 
 
 def _check_address(c: Checker, node: ast.Unary) -> Type | None:
-    c.error(Code.NOT_SUPPORTED, node, "the address of a variable or map is not supported yet")
-    return None
+    """A pointer to a variable's memory, or to the kernel's map."""
+    match node.operand:
+        case ast.ScratchVariable() as written:
+            type_ = c.check(written)
+            c.instance.variables[written].captured |= type_ is not None
+            return None if type_ is None else t.Pointer(type_)
+        case ast.MapAccess(_, name, ()):
+            info = c.map(name)
+            if info.value is None and c.final:
+                c.error(Code.UNKNOWN_VARIABLE, node.operand, f"Undefined map: {name}", "nothing assigns to it")
+            return t.Pointer(c.target.struct("struct", "bpf_map") or t.VOID)
+        case _:
+            c.error(Code.BAD_OPERAND, node, "The & operator must be applied to a map or variable")
+            return None
 
 
 def _check_dereference(c: Checker, node: ast.Unary, operand: Type) -> Type | None:

@@ -9,6 +9,7 @@ from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.calls import check_aggregation, not_assigned
+from invivo.lang.check.model import MapInfo, Variable
 from invivo.lang.check.operators import check_condition, is_signed, join_branches, warn_signed_division
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import space_of
@@ -114,7 +115,7 @@ def _check_return(c: Checker, value: ast.Expr) -> None:
 def _check_discarded(c: Checker, expr: ast.Expr) -> None:
     type_ = c.check(expr)
     quiet = isinstance(expr, ast.Increment | ast.IfExpr | ast.BlockExpr)
-    known = isinstance(expr, ast.Call) and expr.name in ("delete", "has_key")
+    known = isinstance(expr, ast.Call) and expr.name == "delete"
     if type_ is not None and not isinstance(type_, t.Void) and not quiet and not known:
         c.diagnostics.warning(Code.DISCARDED, expr.span, "Return value discarded.", "_ = ... says that it is meant")
 
@@ -144,7 +145,18 @@ def _check_let(c: Checker, node: ast.Let) -> None:
         return
     if value is not None and node.value is not None:
         c.grow_variable(variable, value, node, literal=_is_natural(c, node.value))
-        variable.space = space_of(c.instance, node.value)
+        _note_space(c, variable, value, node.value)
+
+
+def _note_space(c: Checker, holder: Variable | MapInfo, type_: Type, value: ast.Expr) -> None:
+    """Remember which memory a stored pointer points into."""
+    holder.space = space_of(c.instance, value)
+    if not isinstance(type_, t.Pointer):
+        return
+    if holder.first_space is None:
+        holder.first_space = holder.space
+    elif holder.first_space is not holder.space:
+        c.diagnostics.warning(Code.TYPE_MISMATCH, value.span, "Addrspace mismatch")
 
 
 _NOT_DECLARABLE = frozenset(
@@ -276,7 +288,7 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
         type_ = _compound_type(c, node, info.value, type_)
     if type_ is not None:
         c.grow_map(info, type_, node.span, literal=not node.op and _is_natural(c, value))
-        info.space = space_of(c.instance, value)
+        _note_space(c, info, type_, value)
 
 
 def _assign_variable(c: Checker, node: ast.Assign, target: ast.ScratchVariable) -> None:
@@ -299,8 +311,20 @@ def _assign_variable(c: Checker, node: ast.Assign, target: ast.ScratchVariable) 
     if variable.fixed and variable.type is not None:
         _check_fits(c, node.value, f"${target.name}", variable.type, type_)
         return
+    if isinstance(node.value, ast.Unary) and node.value.op == "&":
+        _follow(c, variable, type_)
     c.grow_variable(variable, type_, node, literal=not node.op and _is_natural(c, node.value))
-    variable.space = space_of(c.instance, node.value)
+    _note_space(c, variable, type_, node.value)
+
+
+def _follow(c: Checker, variable: Variable, type_: Type) -> None:
+    """A pointer to a variable points to more if that variable has grown since the last round."""
+    old = variable.type
+    if not isinstance(old, t.Pointer) or not isinstance(type_, t.Pointer) or old == type_:
+        return
+    if promote(old.pointee, type_.pointee) == type_.pointee:
+        variable.type = type_
+        c.changed = True
 
 
 def _compound_type(c: Checker, node: ast.Assign, old: Type | None, value: Type) -> Type | None:
@@ -355,12 +379,12 @@ def _check_range(c: Checker, node: ast.ForRange) -> None:
     for side, type_ in ((node.start, start), (node.stop, stop)):
         if type_ is not None and not isinstance(type_, t.Int):
             c.error(Code.BAD_OPERAND, side, f"Loop range requires an integer, not '{spell(type_)}'")
-    type_: Type = t.INT64
+    range_type: Type = t.INT64
     if isinstance(start, t.Int) and isinstance(stop, t.Int):
         literals = (_is_natural(c, node.start), _is_natural(c, node.stop))
-        type_ = _range_type(start, stop, literals)
+        range_type = _range_type(start, stop, literals)
     with c.loop(callback=True, is_for=True), c.scope():
-        _declare_loop_variable(c, node, node.variable, type_)
+        _declare_loop_variable(c, node, node.variable, range_type)
         check_block(c, node.body)
 
 

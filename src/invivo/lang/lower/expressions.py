@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from invivo.ir import helpers
 from invivo.ir import types as t
 from invivo.ir.ops import BinaryOp, CompareOp, Operand
 from invivo.ir.types import Type
@@ -82,6 +83,8 @@ def _name_or_call(body: Body, node: ast.Name | ast.Call) -> Operand:
 def _unary(body: Body, node: ast.Unary) -> Operand:
     if node.op == "*":
         return memory.read_scalar(body, memory.locate(body, node), body.type(node))
+    if node.op == "&":
+        return _address_of(body, node.operand)
     operand = body.word(node.operand)
     match node.op:
         case "-":
@@ -90,6 +93,30 @@ def _unary(body: Body, node: ast.Unary) -> Operand:
             return body.b.binary(BinaryOp.XOR, operand, -1)
         case _:
             return body.b.compare(CompareOp.EQ, operand, 0)
+
+
+def _address_of(body: Body, node: ast.Expr) -> Operand:
+    """The address of a variable's memory or of a map's object in the kernel, as a plain number.
+
+    The verifier follows a pointer wherever it goes and allows little arithmetic on it, so a helper reads
+    it from the stack.
+    """
+    b = body.b
+    match node:
+        case ast.ScratchVariable():
+            variable = body.instance.variables[node]
+            assert variable.type is not None
+            scalar = t.is_scalar(variable.type)
+            place = body.shared_cell(variable) if scalar else body.variable_place(variable)
+            pointer = b.offset(place.pointer, place.offset)
+        case ast.MapAccess(_, name):
+            pointer = b.map(body.state.maps[name].layout.map)
+        case _:
+            raise AssertionError("refused by the checker")
+    spilled, number = b.stack_slot(8), body.temporary(8)
+    b.store(spilled, 0, 8, pointer)
+    b.call_void(helpers.PROBE_READ_KERNEL, b.offset(number.pointer, number.offset), 8, spilled)
+    return b.load(number.pointer, number.offset, 8)
 
 
 def increment(body: Body, node: ast.Increment, *, used: bool) -> Operand:

@@ -87,7 +87,7 @@ class ProgramState:
     def _store(self, name: str, info: MapInfo) -> None:
         value = info.value
         assert value is not None
-        value_size = -(-t.size_bytes(value) // 8) * 8
+        value_size = max(8, -(-t.size_bytes(value) // 8) * 8)
         shared = isinstance(value, t.Histogram | t.LinearHistogram) or not t.is_aggregation(value)
         if info.scalar is not False:
             self._store_cell(name, info, value, value_size)
