@@ -16,6 +16,7 @@ from typing import NoReturn
 def run_process(command: Callable[[], int]) -> NoReturn:
     """Run a command as all that this process does, and end the process with its status."""
     gc.disable()
+    _open_standard_streams()
     status = command()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -23,6 +24,17 @@ def run_process(command: Callable[[], int]) -> NoReturn:
         except OSError:
             continue  # nobody reads any more
     os._exit(status & 0xFF)
+
+
+def _open_standard_streams() -> None:
+    """What the caller has closed is taken by nothing else: results never go into a map's or a program's descriptor.
+
+    Writing to a standard output that was closed stays an error.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, os.fdopen(fd, "r" if name == "stdin" else "w", closefd=False))
 
 
 def collect_from_now() -> None:

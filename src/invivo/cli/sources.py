@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 import sys
 
@@ -51,3 +52,61 @@ def open_output(path: str) -> int:
     if stat.S_ISREG(status.st_mode):
         os.ftruncate(fd, 0)
     return fd
+
+
+class Messages:
+    """Standard error, for what is said about a trace: that nobody can read it is no reason to end the trace."""
+
+    def write(self, data: bytes, /) -> int:
+        try:
+            sys.stderr.buffer.write(data)
+            sys.stderr.buffer.flush()
+        except OSError:
+            pass
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+class Output:
+    """Where results go: a descriptor, written at once and completely, so that an error comes once and from here.
+
+    Raises `InvivoError` that names the file, and `BrokenPipeError` if nobody reads any more.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        """``path``: a file to open, None for standard output."""
+        self._name = f"'{path}'" if path is not None else "standard output"
+        self._own = path is not None
+        self.fd = open_output(path) if path is not None else sys.stdout.fileno()
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        fd, self.fd = self.fd, -1
+        try:
+            if self._own:
+                os.close(fd)
+        except OSError as problem:  # a file system may say only now that there was no space
+            raise self._failure(problem) from problem
+
+    def write(self, data: bytes, /) -> int:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self.fd, rest) :]
+            except BlockingIOError:  # somebody has made the pipe that we share non-blocking
+                select.select((), (self.fd,), ())
+            except BrokenPipeError:
+                raise
+            except OSError as problem:
+                raise self._failure(problem) from problem
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _failure(self, problem: OSError) -> InvivoError:
+        return InvivoError(f"cannot write {self._name}: {problem.strerror}")

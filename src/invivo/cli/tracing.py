@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from invivo.cli.failures import say
 from invivo.cli.process import collect_from_now
-from invivo.cli.sources import open_output
+from invivo.cli.sources import Messages, Output
 from invivo.diagnostics import SourceFile
 from invivo.errors import InvivoError, VerifierError
 from invivo.kernel.capabilities import missing
@@ -123,34 +123,34 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
         from invivo.cli.dump import describe_image
 
         say(describe_image(compilation.image))
-    fd = open_output(request.output) if request.output is not None else sys.stdout.fileno()
-    escape = display if os.isatty(fd) else None
-    session = Session(
-        compilation.image,
-        child=child,
-        pid=request.pid,
-        options=SessionOptions(
-            bpftrace=request.bpftrace,
-            follow=request.pid is not None and request.scope is not Scope.PROCESS,
-            dry_run=request.dry_run,
-            escape=escape,
-            log_level=1 if request.verbose else 0,
-        ),
-    )
     try:
-        with session, os.fdopen(fd, "wb", closefd=request.output is not None) as stream:
-            for name, log in session.logs() if request.verbose else ():
-                say(f"verifier's log of {name}:\n{log}")
-            sink = open_sink(
-                request.form,
-                stream,
-                sys.stderr.buffer,
-                Dialect.BPFTRACE if request.bpftrace else Dialect.INVIVO,
-                _sink_options(request, compilation, terminal=escape is not None),
+        with Output(request.output) as stream:
+            escape = display if os.isatty(stream.fd) else None
+            session = Session(
+                compilation.image,
+                child=child,
+                pid=request.pid,
+                options=SessionOptions(
+                    bpftrace=request.bpftrace,
+                    follow=request.pid is not None and request.scope is not Scope.PROCESS,
+                    dry_run=request.dry_run,
+                    escape=escape,
+                    log_level=1 if request.verbose else 0,
+                ),
             )
-            collect_from_now()
-            _show(session, sink)
-            return session.status
+            with session:
+                for name, log in session.logs() if request.verbose else ():
+                    say(f"verifier's log of {name}:\n{log}")
+                sink = open_sink(
+                    request.form,
+                    stream,
+                    Messages(),
+                    Dialect.BPFTRACE if request.bpftrace else Dialect.INVIVO,
+                    _sink_options(request, compilation, terminal=escape is not None),
+                )
+                collect_from_now()
+                _show(session, sink)
+                return session.status
     except VerifierError as refusal:
         if request.verbose:
             say(refusal.log)

@@ -14,7 +14,7 @@ _RETRY_SECONDS = 0.001  # for a record that is being written now
 
 
 class Signals:
-    """SIGINT and SIGTERM, counted instead of raised; only in the main thread (elsewhere: none come)."""
+    """SIGINT and SIGTERM, counted; the third one is raised. Only in the main thread (elsewhere: none come)."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -56,6 +56,8 @@ class Signals:
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.received += 1
+        if self.received > 2:
+            raise KeyboardInterrupt  # the way out of a write to a pipe that nobody reads
 
 
 class Sleeper:
