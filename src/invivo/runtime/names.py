@@ -28,6 +28,13 @@ class SystemNames:
         self._cgroups = Cgroups()
         self._wall: dict[Clock, int] = {}
 
+    def close(self) -> None:
+        """Give back what was opened to ask it: a BPF program, the files that processes map."""
+        if self._kallsyms is not None:
+            self._kallsyms.close()
+        if self._user_symbols is not None:
+            self._user_symbols.close()
+
     def kernel_frames(self, addresses: Sequence[int]) -> tuple[Frame, ...]:
         known = self._kernel
         missing = [address for address in addresses if address not in known]

@@ -81,6 +81,9 @@ class Session:
         self._links: list[Closeable] = []
         self._readers: dict[str, MapReader] = {}
         self._ring: RingHandle | None = None
+        layout = image.layout
+        self._names = SystemNames(layout.probes, layout.settings.max_strlen)
+        self._losses = LossWatch((), None)
         self._signals = Signals()
         self._exit_code: int | None = None
         self._closed = False
@@ -95,6 +98,7 @@ class Session:
             if not self.options.dry_run:
                 self.start()
         except BaseException:
+            self._ended = True  # a last look at the maps could fail as well, and hide why this failed
             self.close()
             raise
         return self
@@ -119,7 +123,6 @@ class Session:
             scope=self._scope(),
         )
         layout = image.layout
-        self._names = SystemNames(layout.probes, layout.settings.max_strlen)
         cpus = kernel.possible_cpus
         for each in layout.maps:
             self._readers[each.name] = MapReader(each, loaded.maps[each.map], cpus, self._names)
@@ -184,8 +187,8 @@ class Session:
             if self._loaded is not None and not self._ended and self._readers:
                 self._snapshot()
         finally:
-            if self._readers:
-                self._losses.release()
+            self._losses.release()
+            self._names.close()
             if self._ring is not None:
                 self._ring.close()
             if self._loaded is not None:

@@ -108,6 +108,10 @@ class UserSymbols:
         self._processes: dict[int, _Process] = {}
         self._binaries: dict[tuple[str, int], Binary | None] = {}
 
+    def close(self) -> None:
+        """Let go of the files: each holds a mapping and a descriptor."""
+        self._binaries.clear()
+
     def observe(self, tgids: Iterable[int]) -> None:
         """Record the mappings of processes, and open the files, as long as both can be had."""
         for tgid in tgids:
