@@ -169,3 +169,10 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_equal_kernel_stacks_of_two_processes_are_one_key() -> None:
+    processes = "import os\nfor child in (os.fork(), os.fork()):\n    os.getppid()\nchild and os.wait()"
+    found = run(f"{HITS} {{ @[kstack(4)] = count(); }}", command=[sys.executable, "-S", "-E", "-c", processes])
+    snapshot = next(event for event in found.events if isinstance(event, MapSnapshot))
+    assert [value for _, value in snapshot.entries] == [8]

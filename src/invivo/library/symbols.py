@@ -80,7 +80,8 @@ def _lower_stack(kernel: bool) -> Lower:
         skip = min(emit.context.stack_skip, 255) if kernel else 0
         target = b.offset(place.pointer, place.offset + 16)
         got = b.call(helpers.GET_STACK, emit.context_pointer(), target, size, flags | skip)
-        tgid = b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
+        # The kernel's addresses mean the same in every process: equal stacks of different ones are one key.
+        tgid: Operand = 0 if kernel else b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
         b.store(place.pointer, place.offset + 4, 4, tgid)
         b.store(place.pointer, place.offset + 8, 8, 0)
         frames = b.variable("frames")
