@@ -1,82 +1,113 @@
-"""After ``kill -9`` of a tracer nothing is left: no command, no program, no map."""
+"""After ``kill -9`` of a tracer, whenever it comes, nothing is left: no process, program, map, link or type data."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
-import re
+import random
 import signal
-import struct
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
+from typing import Final, NamedTuple
 
-import pytest
+from leftovers import is_running, objects, remaining
 
-_INVIVO = str(Path(sys.executable).parent / "invivo")
-_PROGRAM = """
-uprobe:libc:malloc { @mallocs = count(); }
+_INVIVO: Final = str(Path(sys.executable).parent / "invivo")
+_PROGRAM: Final = """
+uprobe:libc:getppid { @calls = count(); }
 profile:hz:99 { @samples[kstack] = count(); }
-t:syscalls:sys_enter_* { @[probe] = count(); printf("%s\\n", probe); }
+t:syscalls:sys_enter_get* { @[probe] = count(); printf("%s\\n", probe); }
+END { print(@calls); }
 """
-_SYS_BPF = 321  # arch/x86/entry/syscalls/syscall_64.tbl
-_GET_FD_BY_ID = {"prog": 13, "map": 14}  # enum bpf_cmd
-_PATIENCE_S = 15.0
+# One works for a tenth of a second and ends, and so does the trace; one has to be ended.
+_ENDING: Final = f'{sys.executable} -S -E -c "import os, time; [(os.getppid(), time.sleep(0.002)) for _ in range(50)]"'
+_ENDLESS: Final = "sleep 1000"
+_MOMENTS: Final = 200
+_LANES: Final = 4
+_SEED: Final = 20_251
+_PATIENCE_SECONDS: Final = 30.0
 
 
-def _objects(pid: int) -> set[tuple[str, int]]:
-    """The BPF programs and maps that a process holds, by id."""
-    found = set()
-    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+class Since(Enum):
+    """What the random time is counted from: a busy machine must not move all moments into one phase."""
+
+    START = 0.6  # seconds at most
+    FIRST_OBJECT = 0.03
+    ATTACHED = 0.2
+
+
+class Kill(NamedTuple):
+    since: Since
+    delay_s: float
+    command: str
+    stopped: bool  # looked at while it is stopped, so that the look misses nothing
+
+
+class Found(NamedTuple):
+    """What a tracer had when it was killed."""
+
+    pid: int  # and of its session of processes
+    objects: frozenset[tuple[str, int]]
+
+
+def _moments() -> list[Kill]:
+    chance = random.Random(_SEED)
+    wanted = [*[Since.START] * 2, Since.FIRST_OBJECT, Since.ATTACHED]
+    return [
+        Kill(since, chance.uniform(0, since.value), chance.choice((_ENDING, _ENDLESS)), chance.random() < 0.5)
+        for since in wanted * (_MOMENTS // len(wanted))
+    ]
+
+
+def _kill(moment: Kill) -> Found:
+    command = [_INVIVO, "run", "-e", _PROGRAM, "-c", moment.command]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True) as tracer:
+        assert tracer.stderr is not None
+        match moment.since:
+            case Since.FIRST_OBJECT:
+                deadline = time.monotonic() + _PATIENCE_SECONDS
+                while not objects(tracer.pid) and time.monotonic() < deadline:
+                    time.sleep(0.003)
+            case Since.ATTACHED:
+                assert tracer.stderr.readline().startswith(b"Attached "), moment
+            case Since.START:
+                pass
+        time.sleep(moment.delay_s)
+        if moment.stopped:
+            tracer.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, tracer.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        held = objects(tracer.pid)
+        tracer.send_signal(signal.SIGKILL)
+    return Found(tracer.pid, frozenset(held))
+
+
+def _running(sessions: set[int]) -> list[int]:
+    """Return the processes of these sessions that run."""
+    found: list[int] = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
-            text = entry.read_text()
-        except OSError:
+            if os.getsid(pid) in sessions and is_running(pid):
+                found.append(pid)
+        except ProcessLookupError:
             continue
-        found |= {(kind, int(number)) for kind, number in re.findall(r"^(prog|map)_id:\t(\d+)$", text, re.MULTILINE)}
     return found
 
 
-def _exists(kind: str, number: int) -> bool:
-    libc = ctypes.CDLL(None, use_errno=True)
-    attributes = ctypes.create_string_buffer(struct.pack("<III", number, 0, 0), 128)
-    fd = libc.syscall(_SYS_BPF, _GET_FD_BY_ID[kind], attributes, 12)
-    if fd >= 0:
-        os.close(fd)
-        return True
-    assert ctypes.get_errno() == errno.ENOENT
-    return False
+def _phase(found: Found) -> str:
+    kinds = {kind for kind, _ in found.objects}
+    return "nothing" if not kinds else "attached" if "link_id" in kinds else "loading"
 
 
-def _children(pid: int) -> list[int]:
-    return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _wait_until_gone(pids: list[int], objects: set[tuple[str, int]]) -> tuple[list[int], set[tuple[str, int]]]:
-    end = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < end:
-        pids = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-        objects = {(kind, number) for kind, number in objects if _exists(kind, number)}
-        if not pids and not objects:
-            break
-        time.sleep(0.05)  # the kernel frees programs after a grace period
-    return pids, objects
-
-
-@pytest.mark.parametrize("delay_s", [None, 0.05, 0.1, 0.15, 0.2, 0.3])
-def test_nothing_is_left(delay_s: float | None) -> None:
-    """Killed when everything is attached (None), or at some moment before."""
-    command = [_INVIVO, "run", "-e", _PROGRAM, "-c", "sleep 100"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as tracer:
-        assert tracer.stderr is not None
-        if delay_s is None:
-            assert tracer.stderr.readline().startswith(b"Attached ")
-        else:
-            time.sleep(delay_s)
-        children, objects = _children(tracer.pid), _objects(tracer.pid)
-        tracer.send_signal(signal.SIGKILL)
-    if delay_s is None:
-        assert len(children) == 1
-        assert {kind for kind, _ in objects} == {"prog", "map"}
-    assert _wait_until_gone(children, objects) == ([], set())
+def test_nothing_is_left() -> None:
+    with ThreadPoolExecutor(_LANES) as lanes:
+        every = list(lanes.map(_kill, _moments()))
+    phases = Counter(map(_phase, every))
+    assert min(phases[phase] for phase in ("nothing", "loading", "attached")) > 0, (_SEED, phases)
+    seen = {each for found in every for each in found.objects}
+    assert {"prog_id", "map_id", "link_id"} <= {kind for kind, _ in seen}
+    assert not remaining(seen), _SEED
+    assert not _running({found.pid for found in every}), _SEED
