@@ -29,7 +29,7 @@ from invivo.target import ProbeSpec, Scope
 
 DEMO = "/bin/demo"
 
-_FEATURES = frozenset({"kprobe", "kprobe_multi", "uprobe_multi", "raw_tracepoint_cookies", "fentry"})
+_FEATURES = frozenset({"kprobe", "kprobe_multi", "uprobe_multi", "raw_tracepoint_cookies", "fentry", "hardware"})
 
 _ADDRESSES = {"vfs_read": 0xFFFFFFFF81400000, "vfs_write": 0xFFFFFFFF81400400, "jiffies": 0xFFFFFFFF82A05000}
 
@@ -232,6 +232,9 @@ def btf_data() -> bytes:
     b.function("vfs_read", b.prototype(ssize_t, reading))
     b.function("vfs_write", b.prototype(ssize_t, [reading[0], ("buf", const_string), *reading[2:]]))
     b.function("do_nothing", b.prototype(0, [("path", path), ("flag", integer)]))
+    meta = b.struct("bpf_iter_meta", 24, [("seq", void_pointer, 0), ("session_id", ullong, 8), ("seq_num", ullong, 16)])
+    b.struct("bpf_iter__task", 16, [("meta", b.pointer(meta), 0), ("task", task_pointer, 8)])
+    b.function("bpf_iter_task", b.prototype(integer, [("meta", b.pointer(meta)), ("task", task_pointer)]))
     b.variable("runqueues", ulong)
     return b.data()
 

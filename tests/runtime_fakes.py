@@ -136,11 +136,11 @@ class FakeProgram:
 
 class FakeLink:
     def __init__(self, name: str, journal: list[str]) -> None:
-        self._name = name
+        self.name = name
         self._journal = journal
 
     def close(self) -> None:
-        self._journal.append(f"detach {self._name}")
+        self._journal.append(f"detach {self.name}")
 
 
 class FakeKernel:
@@ -181,6 +181,12 @@ class FakeKernel:
             raise self.refused[f"attach {name}"]
         self.journal.append(f"attach {name}")
         return [FakeLink(name, self.journal)]
+
+    def walk(self, link: Closeable) -> None:
+        assert isinstance(link, FakeLink)
+        if f"walk {link.name}" in self.refused:
+            raise self.refused[f"walk {link.name}"]
+        self.journal.append(f"walk {link.name}")
 
 
 def program(

@@ -206,12 +206,43 @@ int main(void)
 }
 """
 
+# Shows the address of a variable, waits for a byte, then writes the variable three times in each of two threads.
+_WATCHED = r"""
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static volatile long value;
+
+static void *work(void *unused)
+{
+    for (int i = 0; i < 3; i++)
+        value = i;
+    return unused;
+}
+
+int main(void)
+{
+    char byte;
+    pthread_t thread;
+    printf("%p\n", (void *)&value);
+    fflush(stdout);
+    if (read(0, &byte, 1) < 0)
+        return 1;
+    work(0);
+    pthread_create(&thread, 0, work, 0);
+    pthread_join(thread, 0);
+    return value != 2;
+}
+"""
+
 SOURCES = {
     "files": _FILES,
     "hits": _HITS.replace("#include <unistd.h>", "#include <sys/wait.h>\n#include <unistd.h>"),
     "marks": _MARKS,
     "structures": _STRUCTURES,
     "unread": _UNREAD,
+    "watched": _WATCHED,
 }
 
 

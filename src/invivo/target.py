@@ -140,6 +140,7 @@ class Context(Record):
     btf_pointers: bool = False
     nmi: bool = False  # may interrupt any other program
     gate: Gate | None = None
+    object: Access | None = None  # a word that is zero when there is nothing for the program to do
     stack_skip: int = 0  # kernel frames of the tracing machinery on top of a stack
 
 

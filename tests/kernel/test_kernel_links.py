@@ -146,7 +146,7 @@ def test_a_clock_samples_one_process() -> None:
     busy = subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"])
     try:
         with opened(COUNTS) as maps, loaded(counter(busy.pid, ProgramType.PERF_EVENT), maps) as program:
-            clock = perf.open_software(0, frequency=999, pid=busy.pid, cpu=-1)
+            clock = perf.open_counter(0, frequency=999, pid=busy.pid, cpu=-1)
             link = links.perf_event(program, clock, 2)
             deadline = time.monotonic() + 10
             while counts(maps["counts"])[2] < 20 and time.monotonic() < deadline:

@@ -66,7 +66,9 @@ _PROBES = {
     "end": "end",
     "fentry": "fentry:vfs_read",
     "fexit": "fexit:vfs_read",
+    "hardware": "hardware:cycles:1000",
     "interval": "interval:s:1",
+    "iter": "iter:task",
     "kprobe": "kprobe:vfs_read",
     "kretprobe": "kretprobe:vfs_read",
     "profile": "profile:hz:99",
@@ -75,6 +77,7 @@ _PROBES = {
     "tracepoint": "tracepoint:sched:sched_switch",
     "uprobe": "uprobe:/bin/demo:main",
     "usdt": "usdt:/bin/demo:mark",
+    "watchpoint": "watchpoint:0x10000:8:w",
     "uretprobe": "uretprobe:/bin/demo:main",
 }
 
@@ -88,4 +91,4 @@ def test_what_a_probe_has_is_what_hints_and_manual_say(provider: str) -> None:
     target = FixtureTarget()
     (plan,) = target.plan(target.expand(probe_spec(_PROBES[provider])), frozenset())
     said = {feature for feature, names in FEATURE_PROBES.items() if provider in names}
-    assert plan.context.features - {"signal"} == said
+    assert plan.context.features - {"signal", "iter"} == said

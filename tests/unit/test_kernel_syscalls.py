@@ -33,8 +33,8 @@ def test_the_gate_refuses_before_the_kernel_is_asked(gate: list[tuple[str, int]]
         syscalls.bpf(abi.MAP_CREATE, bytearray(4), "make a map")
     assert error.value.hint is not None
     assert "ulimit -n" in error.value.hint
-    with pytest.raises(SyscallError, match=r"^open software event 0: "):
-        perf.open_software(0, frequency=99, cpu=0)
+    with pytest.raises(SyscallError, match=r"^open software event 0x0: "):
+        perf.open_counter(0, frequency=99, cpu=0)
     assert gate == [("bpf", abi.MAP_CREATE), ("perf_event_open", 0)]
 
 
@@ -171,8 +171,8 @@ def test_the_layout_of_events_is_the_kernels(monkeypatch: pytest.MonkeyPatch) ->
         return 0
 
     monkeypatch.setattr(syscalls, "perf_event_open", keep)
-    perf.open_software(3, frequency=99, cpu=1)
-    perf.open_software(3, period=1000, pid=77, cpu=-1)
+    perf.open_counter(3, frequency=99, cpu=1)
+    perf.open_counter(3, period=1000, pid=77, cpu=-1)
     (first, *first_place), (second, *second_place) = seen
     kind, size, config, frequency, _, _, flags = struct.unpack_from("<IIQQQQQ", first)
     assert (kind, size, config, frequency) == (1, len(first), 3, 99)

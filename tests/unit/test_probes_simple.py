@@ -10,6 +10,7 @@ from invivo import probes
 from invivo.ir.types import BOOL, INT8, INT32, INT64, UINT64, VOID, AddressSpace, Pointer, Struct
 from invivo.probes.perf_events import Sampling
 from invivo.probes.user_code import OneByOne, Together, UserPlace
+from invivo.probes.watchpoint import Watched
 from invivo.target import Argument, ContextLoad, NoSuchProbeError, Plan, ProgramType
 
 NOTHING: frozenset[str] = frozenset()
@@ -42,6 +43,14 @@ def refusal(probe: str, target: FixtureTarget | None = None) -> NoSuchProbeError
         ("software:faults:", Sampling(2, 100, 0)),
         ("s:cs", Sampling(3, 1000, 0)),
         ("software:cpu", Sampling(0, 1_000_000, 0)),
+        ("hardware:cycles:", Sampling(0, 1_000_000, 0, kind=0)),
+        ("h:branches", Sampling(4, 100_000, 0, kind=0)),
+        ("hardware:ref-cycles:77", Sampling(9, 77, 0, kind=0)),
+        ("hardware:L1-dcache-loads:5", Sampling(0x00000, 5, 0, kind=3)),
+        ("hardware:L1-dcache-load-misses:5", Sampling(0x10000, 5, 0, kind=3)),
+        ("hardware:LLC-stores", Sampling(0x00102, 1_000_000, 0, kind=3)),
+        ("hardware:node-prefetch-misses", Sampling(0x10206, 1_000_000, 0, kind=3)),
+        ("hardware:r1a8:9", Sampling(0x1A8, 9, 0, kind=4)),
     ],
 )
 def test_clocks_and_counters(probe: str, data: Sampling) -> None:
@@ -57,6 +66,26 @@ def test_the_full_name_has_the_provider_spelled_out() -> None:
     assert plan_of("p:hz:99").points[0].name == "profile:hz:99"
     assert plan_of("INTERVAL:1s").points[0].name == "interval:1s"
     assert plan_of("BEGIN").points[0].name == "begin"
+
+
+def test_hardware_counters_that_are_not_there_are_told_so() -> None:
+    error = refusal("hardware:cycles:1000", FixtureTarget(features=frozenset()))
+    assert "this machine has no hardware counters" in error.message
+    assert not error.malformed
+
+
+def test_what_a_watchpoint_watches() -> None:
+    assert plan_of("w:0x10:2:wr").points[0].data == Watched(0x10, 2, 3)
+    # Executing an address has no length; the kernel wants this one.
+    assert plan_of("watchpoint:0x10:1:x").points[0].data == Watched(0x10, 8, 4)
+
+
+def test_an_iterator_is_known_by_its_function_and_its_context() -> None:
+    plan = plan_of("it:task:pinned")
+    assert plan.context.program is ProgramType.TRACING_ITER
+    assert plan.context.attach_btf_id == FixtureTarget().facts.types().function_id("bpf_iter_task")
+    assert not plan.context.scoped
+    assert refusal("iter:tasks").hint == "did you mean task?"
 
 
 def test_intervals_are_not_filtered_and_profiles_are() -> None:
@@ -85,6 +114,20 @@ def test_the_context_of_a_clock_begins_with_registers() -> None:
         ("software:nope", "nope is not a software probe"),
         ("software:cs:x", "software count should be a positive integer"),
         ("software:a:b:c", "software probe type requires 1 or 2 arguments, found 3"),
+        ("hardware:nope", "nope is not a hardware probe"),
+        ("hardware:r1zz", "r1zz is not a hardware probe"),
+        ("hardware:cycles:0", "hardware count should be a positive integer"),
+        ("iter", "iter should specify an iterator"),
+        ("iter:*", "iter probes do not take wildcards"),
+        ("iter:a:b:c", "iter probe type requires 1 or 2 arguments, found 3"),
+        ("usdt:/bin/demo:", "usdt probe must have a target function or wildcard"),
+        ("usdt:mark", "usdt probe type requires 2 or 3 arguments, found 1"),
+        ("watchpoint:0x10:8", "watchpoint probe type requires 3 arguments, found 2"),
+        ("watchpoint:0:8:w", "watchpoint must be attached to a non-zero address"),
+        ("watchpoint:0x10:3:w", "watchpoint length must be one of (1,2,4,8)"),
+        ("watchpoint:0x10:8:r", "invalid watchpoint mode: r"),
+        ("watchpoint:0x10:8:wx", "invalid watchpoint mode: wx"),
+        ("watchpoint:0x10:8:ww", "watchpoint modes may not be duplicated"),
         ("begin:x", "begin/end probes should not have a target"),
         ("uprobe", "uprobe should have a target"),
         ("uprobe:/bin/demo:", "uprobe should be attached to a function and/or address"),
@@ -122,7 +165,7 @@ def test_a_mistyped_provider_has_a_hint() -> None:
     assert refusal("kprob:vfs_read").hint == "did you mean kprobe?"
 
 
-@pytest.mark.parametrize("probe", ["hardware:cycles", "iter:task", "w:0x1:8:rw"])
+@pytest.mark.parametrize("probe", ["self:signal:SIGUSR1", "test:name"])
 def test_what_is_still_missing_is_told_so(probe: str) -> None:
     error = refusal(probe)
     assert error.message.endswith("probes are not supported yet")

@@ -234,7 +234,7 @@ def _probes_of(source: SourceFile, arguments: Arguments, pid: int | None) -> lis
 
     image = compile_request(Request(source=source, pid=pid, bpftrace=True, unsafe=True)).image
     points = [point for program in image.programs if program.order >= 0 for point in program.plan.points]
-    return [point.name for point in points if provider_of(point).role in (Role.EVENT, Role.TIMER)]
+    return [point.name for point in points if provider_of(point).role in (Role.EVENT, Role.WATCH, Role.TIMER)]
 
 
 # -- running -----------------------------------------------------------------------------------

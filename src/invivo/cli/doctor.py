@@ -205,10 +205,10 @@ def _read_tracefs() -> str:
 
 
 def _open_perf() -> str:
-    from invivo.kernel.perf import open_software
+    from invivo.kernel.perf import open_counter
 
     task_clock = 1  # PERF_COUNT_SW_TASK_CLOCK, include/uapi/linux/perf_event.h
-    os.close(open_software(task_clock, period=1_000_000_000, pid=os.getpid(), cpu=-1))
+    os.close(open_counter(task_clock, period=1_000_000_000, pid=os.getpid(), cpu=-1))
     return "opened"
 
 

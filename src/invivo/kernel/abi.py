@@ -111,12 +111,17 @@ RB_NO_WAKEUP: Final = 1 << 0
 RB_FORCE_WAKEUP: Final = 1 << 1
 
 # enum perf_type_id, linux/perf_event.h
+TYPE_HARDWARE: Final = 0
 TYPE_SOFTWARE: Final = 1
 TYPE_TRACEPOINT: Final = 2
+TYPE_HW_CACHE: Final = 3
+TYPE_RAW: Final = 4
+TYPE_BREAKPOINT: Final = 5
 
 # struct perf_event_attr
 PERF_ATTR_SIZE_VER5: Final = 112
 PERF_ATTR_DISABLED: Final = 1 << 0
+PERF_ATTR_INHERIT: Final = 1 << 1
 PERF_ATTR_FREQ: Final = 1 << 10
 PERF_FLAG_FD_CLOEXEC: Final = 1 << 3
 PERF_EVENT_IOC_ENABLE: Final = 0x2400

@@ -29,19 +29,40 @@ def open_tracepoint(event_id: int, pid: int = -1, cpu: int = 0) -> int:
     return _open(abi.TYPE_TRACEPOINT, event_id, pid, cpu, f"open tracepoint {event_id}", period=1)
 
 
-def open_software(config: int, *, period: int = 0, frequency: int = 0, pid: int = -1, cpu: int) -> int:
-    """Open one of the kernel's own counters (``enum perf_sw_ids``).
+def open_counter(
+    config: int, *, kind: int = abi.TYPE_SOFTWARE, period: int = 0, frequency: int = 0, pid: int = -1, cpu: int
+) -> int:
+    """Open a counter: one of the kernel's own (``enum perf_sw_ids``), or of another ``enum perf_type_id``.
 
     It interrupts every ``period`` counts, or ``frequency`` times a second.
     """
     return _open(
-        abi.TYPE_SOFTWARE,
+        kind,
         config,
         pid,
         cpu,
-        f"open software event {config}",
+        f"open {'software event' if kind == abi.TYPE_SOFTWARE else f'event of type {kind},'} {config:#x}",
         period=frequency or period,
         flags=abi.PERF_ATTR_FREQ if frequency else 0,
+    )
+
+
+def open_breakpoint(address: int, length: int, access: int, *, pid: int = -1, cpu: int = -1) -> int:
+    """Open a hardware breakpoint: ``access`` is a sum of HW_BREAKPOINT_R, _W, _X (linux/hw_breakpoint.h).
+
+    ``pid`` is a thread; those that it creates are watched, too.
+    """
+    return _open(
+        abi.TYPE_BREAKPOINT,
+        0,
+        pid,
+        cpu,
+        f"watch {length} bytes at {address:#x}",
+        period=1,
+        flags=abi.PERF_ATTR_INHERIT if pid >= 0 else 0,
+        config1=address,
+        config2=length,
+        breakpoint=access,
     )
 
 
@@ -80,6 +101,7 @@ def _open(
     flags: int = 0,
     config1: int = 0,
     config2: int = 0,
+    breakpoint: int = 0,
 ) -> int:
     attributes = bytearray(
         _ATTRIBUTES.pack(
@@ -91,7 +113,7 @@ def _open(
             0,
             flags | abi.PERF_ATTR_DISABLED,
             0,
-            0,
+            breakpoint,
             config1,
             config2,
         )

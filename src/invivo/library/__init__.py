@@ -24,14 +24,14 @@ NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 
 # Which kinds of probe have what not all have: for hints and the manual (`Context.features` decides).
 _FUNCTIONS = ("kprobe", "kretprobe", "uprobe", "uretprobe")
-_TIMES = ("profile", "interval", "software")
+_TIMES = ("profile", "interval", "software", "hardware", "watchpoint")
 FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "args": ("tracepoint", "rawtracepoint", "fentry", "fexit"),
     "argN": ("kprobe", "uprobe", "usdt", "rawtracepoint"),
     "retval": ("kretprobe", "uretprobe", "fexit"),
     "func": (*_FUNCTIONS, "fentry", "fexit"),
     "reg": (*_FUNCTIONS, "usdt", *_TIMES),
-    "ctx": (*_FUNCTIONS, "usdt", *_TIMES),
+    "ctx": (*_FUNCTIONS, "usdt", *_TIMES, "iter"),
     "usermode": _TIMES,
     "stacks": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_TIMES),
 }

@@ -24,6 +24,7 @@ _ROWS: Final = (
     ("uprobe", "u", "uprobe"),
     ("uretprobe", "ur", "uprobe"),
     ("usdt", "U", "usdt"),
+    ("iter", "it", "iterator"),
     ("kprobe", "k", "kprobe"),
     ("kretprobe", "kr", "kprobe"),
     ("fentry", "f kfunc", "fentry"),
@@ -31,13 +32,12 @@ _ROWS: Final = (
     ("profile", "p", "timers"),
     ("interval", "i", "timers"),
     ("software", "s", "software"),
+    ("hardware", "h", "hardware"),
+    ("watchpoint", "w", "watchpoint"),
 )
 
 # The language's other providers, with their aliases.
 _NOT_YET: Final = (
-    ("watchpoint", "w"),
-    ("hardware", "h"),
-    ("iter", "it"),
     ("self", ""),
     ("test", ""),
     ("bench", ""),

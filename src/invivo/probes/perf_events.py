@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from invivo.ir.types import VOID, Pointer, Type
-from invivo.kernel import cpus, links, perf
+from invivo.kernel import abi, cpus, links, perf
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
-from invivo.probes import x86_64
-from invivo.probes.provider import Facts
+from invivo.probes import names, x86_64
+from invivo.probes.provider import Facts, Listed, malformed, parse_number, wrong_number
 from invivo.record import Record
-from invivo.target import AttachPoint, Context, Plan, ProgramType
+from invivo.target import AttachPoint, Context, NoSuchProbeError, Plan, ProbeSpec, ProgramType
 
 # enum perf_sw_ids, include/uapi/linux/perf_event.h.
 CPU_CLOCK = 0
@@ -21,14 +21,56 @@ class Sampling(Record):
     """An attach point's data: a counter that interrupts every ``period`` counts, or ``frequency``
     times a second (the other is 0)."""
 
-    config: int  # PERF_COUNT_SW_*
+    config: int  # PERF_COUNT_*
     period: int
     frequency: int
     every_cpu: bool = True
+    kind: int = abi.TYPE_SOFTWARE
+
+
+class Counter(Record):
+    """Something that the kernel or the processor counts."""
+
+    name: str
+    alias: str
+    config: int
+    period: int  # counts from one interrupt to the next, if the script does not say
 
 
 class OpenSampling(Record):
     """Attach description: open every point's counter."""
+
+
+def count_of(spec: ProbeSpec, default: int) -> int:
+    """Return the period of ``EVENT:COUNT``."""
+    if len(spec.fields) < 2 or not spec.fields[1]:
+        return default
+    count = parse_number(spec.fields[1])
+    if not count or count >= 1 << 63:
+        raise malformed(f"{spec.provider} count should be a positive integer")
+    return count
+
+
+def counter_of(spec: ProbeSpec, counters: Sequence[Counter]) -> Counter | None:
+    """Return the counter that a probe names, by its name or alias."""
+    if not 1 <= len(spec.fields) <= 2:
+        raise wrong_number(spec.provider, "1 or 2", len(spec.fields))
+    event = spec.fields[0]
+    return next((known for known in counters if event and event in (known.name, known.alias)), None)
+
+
+def no_counter(spec: ProbeSpec, counters: Sequence[Counter]) -> NoSuchProbeError:
+    """Return the error for a name that no counter has."""
+    hint = names.did_you_mean(spec.fields[0], [known.name for known in counters])
+    return malformed(f"{spec.fields[0]} is not a {spec.provider} probe", hint)
+
+
+def list_counters(provider: str, counters: Sequence[Counter], pattern: tuple[str, ...]) -> Iterator[Listed]:
+    """Yield the counters that match a pattern by name or alias."""
+    matches = names.matcher(pattern[0])
+    for counter in counters:
+        if matches(counter.name) or (counter.alias and matches(counter.alias)):
+            yield Listed(f"{provider}:{counter.name}:")
 
 
 def plans(
@@ -71,8 +113,12 @@ def attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
             sampling = point.data
             assert isinstance(sampling, Sampling)
             for cpu in online if sampling.every_cpu else online[:1]:
-                event = perf.open_software(
-                    sampling.config, period=sampling.period, frequency=sampling.frequency, cpu=cpu
+                event = perf.open_counter(
+                    sampling.config,
+                    kind=sampling.kind,
+                    period=sampling.period,
+                    frequency=sampling.frequency,
+                    cpu=cpu,
                 )
                 attached.append(links.perf_event(program, event, cookie))
     except BaseException:

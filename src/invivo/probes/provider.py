@@ -21,7 +21,9 @@ class Role(Enum):
     BEGIN = "begin"  # the session runs them, before the events
     END = "end"  # the session runs them, after the events
     EVENT = "event"  # something happened in a process: the scope filter applies
+    WATCH = "watch"  # as an event, attached to the process of -p or -c itself
     TIMER = "timer"  # time has passed: never filtered
+    ITERATOR = "iterator"  # the session runs them once over what the kernel has, then it ends
     SIGNAL = "signal"  # the session runs them when it gets a signal
 
 

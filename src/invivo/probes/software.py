@@ -5,50 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from invivo.probes import names, perf_events
-from invivo.probes.perf_events import Sampling
-from invivo.probes.provider import Facts, Listed, Provider, Role, canonical, malformed, parse_number, wrong_number
-from invivo.record import Record
+from invivo.probes import perf_events
+from invivo.probes.perf_events import Counter, Sampling
+from invivo.probes.provider import Facts, Listed, Provider, Role, canonical
 from invivo.target import AttachPoint, Plan, ProbeSpec
 
-
-class _Counter(Record):
-    name: str
-    alias: str
-    config: int  # enum perf_sw_ids, include/uapi/linux/perf_event.h
-    period: int  # counts from one interrupt to the next, if the script does not say
-
-
+# enum perf_sw_ids, include/uapi/linux/perf_event.h.
 _COUNTERS: Final = (
-    _Counter("alignment-faults", "", 7, 1),
-    _Counter("bpf-output", "", 10, 1),
-    _Counter("context-switches", "cs", 3, 1000),
-    _Counter("cpu-clock", "cpu", 0, 1_000_000),
-    _Counter("cpu-migrations", "", 4, 1),
-    _Counter("dummy", "", 9, 1),
-    _Counter("emulation-faults", "", 8, 1),
-    _Counter("major-faults", "", 6, 1),
-    _Counter("minor-faults", "", 5, 100),
-    _Counter("page-faults", "faults", 2, 100),
-    _Counter("task-clock", "", 1, 1),
+    Counter("alignment-faults", "", 7, 1),
+    Counter("bpf-output", "", 10, 1),
+    Counter("context-switches", "cs", 3, 1000),
+    Counter("cpu-clock", "cpu", 0, 1_000_000),
+    Counter("cpu-migrations", "", 4, 1),
+    Counter("dummy", "", 9, 1),
+    Counter("emulation-faults", "", 8, 1),
+    Counter("major-faults", "", 6, 1),
+    Counter("minor-faults", "", 5, 100),
+    Counter("page-faults", "faults", 2, 100),
+    Counter("task-clock", "", 1, 1),
 )
 
 
 def _sampling(spec: ProbeSpec) -> Sampling:
-    if not 1 <= len(spec.fields) <= 2:
-        raise wrong_number("software", "1 or 2", len(spec.fields))
-    event = spec.fields[0]
-    counter = next((known for known in _COUNTERS if event and event in (known.name, known.alias)), None)
+    counter = perf_events.counter_of(spec, _COUNTERS)
     if counter is None:
-        hint = names.did_you_mean(event, [known.name for known in _COUNTERS])
-        raise malformed(f"{event} is not a software probe", hint)
-    period = counter.period
-    if len(spec.fields) == 2 and spec.fields[1]:
-        count = parse_number(spec.fields[1])
-        if not count or count >= 1 << 63:
-            raise malformed("software count should be a positive integer")
-        period = count
-    return Sampling(counter.config, period, 0)
+        raise perf_events.no_counter(spec, _COUNTERS)
+    return Sampling(counter.config, perf_events.count_of(spec, counter.period), 0)
 
 
 def _check(spec: ProbeSpec) -> None:
@@ -64,10 +46,7 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
 
 
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
-    matches = names.matcher(pattern[0])
-    for counter in _COUNTERS:
-        if matches(counter.name) or (counter.alias and matches(counter.alias)):
-            yield Listed(f"software:{counter.name}:")
+    return perf_events.list_counters("software", _COUNTERS, pattern)
 
 
 SOFTWARE = Provider(

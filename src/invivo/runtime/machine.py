@@ -8,6 +8,7 @@ from invivo import probes
 from invivo.image import ProgramImage
 from invivo.ir.layout import MapSpec
 from invivo.kernel import cpus, programs
+from invivo.kernel.links import IteratorLink
 from invivo.kernel.maps import Map
 from invivo.kernel.programs import Program
 from invivo.kernel.ringbuf import Ring
@@ -43,6 +44,10 @@ class RunningKernel:
 
     def role(self, plan: Plan) -> Role:
         return probes.provider_of(plan.points[0]).role
+
+    def walk(self, link: Closeable) -> None:
+        assert isinstance(link, IteratorLink)
+        link.read()
 
     def attach(self, plan: Plan, program: ProgramHandle, pid: int | None) -> Sequence[Closeable]:
         assert isinstance(program, Program)

@@ -76,4 +76,7 @@ class Kernel(Protocol):
 
     def role(self, plan: Plan) -> Role: ...
 
+    def walk(self, link: Closeable) -> None:
+        """Run an attached iterator's program over all its objects."""
+
     def attach(self, plan: Plan, program: ProgramHandle, pid: int | None) -> Sequence[Closeable]: ...

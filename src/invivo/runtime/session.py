@@ -23,6 +23,7 @@ from invivo.runtime.records import record_positions
 from invivo.runtime.seams import Closeable, Kernel, ProgramHandle, RingHandle
 from invivo.runtime.symbols import Observer, shows_user_addresses
 from invivo.runtime.waiting import Signals, Sleeper
+from invivo.runtime.walk import Walk
 from invivo.values import ValueText
 
 _WINDOW_BYTES = 1 << 18  # of the ring at a time: what is in the events of a window bounds our memory
@@ -79,6 +80,7 @@ class Session:
         self._watch: Watch | None = None
         self._loaded: Loaded | None = None
         self._links: list[Closeable] = []
+        self._walks: list[Walk] = []
         self._readers: dict[str, MapReader] = {}
         self._ring: RingHandle | None = None
         layout = image.layout
@@ -144,6 +146,7 @@ class Session:
         """Run the begin programs, then attach the others, invivo's own first."""
         assert self._loaded is not None
         events: list[tuple[ProgramImage, ProgramHandle]] = []
+        iterators: list[tuple[ProgramImage, ProgramHandle]] = []
         self._end_programs: list[ProgramHandle] = []
         self._lives = False
         begins: list[ProgramHandle] = []
@@ -153,7 +156,9 @@ class Session:
                     begins.append(handle)
                 case Role.END:
                     self._end_programs.append(handle)
-                case Role.EVENT | Role.TIMER | Role.SIGNAL:
+                case Role.ITERATOR:
+                    iterators.append((program, handle))
+                case Role.EVENT | Role.WATCH | Role.TIMER | Role.SIGNAL:
                     events.append((program, handle))
                     self._lives = self._lives or program.order >= 0
         for handle in begins:
@@ -162,7 +167,11 @@ class Session:
             return
         raise_file_limit(sum(len(program.plan.points) for program, _ in events))
         for program, handle in in_attach_order(events):
-            self._links += self._kernel.attach(program.plan, handle, self._pid)
+            self._links += self._kernel.attach(program.plan, handle, self._subject(program))
+        for program, handle in iterators:
+            walks = self._kernel.attach(program.plan, handle, self._pid)
+            self._links += walks
+            self._walks.append(Walk(self._kernel, walks, self._signals.wake))
 
     def start(self) -> None:
         """Start the command."""
@@ -171,6 +180,8 @@ class Session:
             self._observer.follow(self._child.pid)
         if self._pid is not None:
             self._observer.follow(self._pid)
+        for walk in self._walks:
+            walk.start()
 
     def stop(self, reason: str = "closed") -> None:
         """Let the session end; also from another thread."""
@@ -183,6 +194,8 @@ class Session:
             return
         self._closed = True
         try:
+            for walk in self._walks:
+                walk.join()
             close_all(self._links)
             if self._loaded is not None and not self._ended and self._readers:
                 self._snapshot()
@@ -322,6 +335,8 @@ class Session:
                 return None
         if self._watch is not None and self._watch.is_over():
             return "process"
+        if any(walk.goes_on() for walk in self._walks):
+            return None
         return None if self._lives else "begin"
 
     def _final_status(self) -> int:
@@ -337,6 +352,12 @@ class Session:
         if self._pid is None:
             return ()
         return (self._pid, *descendants(self._pid)) if self.options.follow else (self._pid,)
+
+    def _subject(self, program: ProgramImage) -> int | None:
+        """The process to which a program is attached, if the kernel can attach it to one."""
+        if self._pid is None and self._child is not None and self._kernel.role(program.plan) is Role.WATCH:
+            return self._child.pid
+        return self._pid
 
     def _descriptors(self) -> list[int]:
         found = [self._signals.fd]

@@ -11,7 +11,7 @@ from invivo.lang.check.model import Checked, Instance
 from invivo.lang.lower import expressions, records, scope, statements
 from invivo.lang.lower.body import Body, CallEmit, Fields
 from invivo.lang.lower.calls import CallLowering, lower_builtin
-from invivo.lang.lower.entry import pass_gate, pass_scope
+from invivo.lang.lower.entry import pass_gate, pass_object, pass_scope
 from invivo.lang.lower.state import ProgramState
 from invivo.library.record import Place
 from invivo.target import Scope
@@ -78,6 +78,8 @@ def _lower_instance(state: ProgramState, instance: Instance, name: str) -> Entry
     b.span = instance.probe.span
     if instance.plan.context.gate is not None:
         pass_gate(body, instance.plan.context.gate)
+    if instance.plan.context.object is not None:
+        pass_object(body, instance.plan.context.object)
     pass_scope(body)
     acquire, start = b.label("acquire"), b.label("body")
     b.jump(acquire)

@@ -11,7 +11,7 @@ from invivo.ir.ops import CompareOp, Kind, Operand
 from invivo.lang.lower.body import Body
 from invivo.library.access import load_access
 from invivo.library.values import load_constant
-from invivo.target import Gate, Scope, Target
+from invivo.target import Access, Gate, Scope, Target
 
 _TS_COMPAT = 0x0002  # arch/x86/include/asm/thread_info.h: a 32-bit system call is in progress
 
@@ -77,6 +77,13 @@ def _nested_offset(target: Target, path: tuple[str, ...]) -> int | None:
         offset += field.offset
         struct_ = field.type if isinstance(field.type, t.Struct) else None
     return offset
+
+
+def pass_object(body: Body, access: Access) -> None:
+    """Leave the program if it is called without an object."""
+    word = load_access(body.bare_emit(), access, t.UINT64, None)
+    assert word is not None
+    _unless(body, CompareOp.NE, word, 0, "object")
 
 
 def pass_scope(body: Body) -> None:

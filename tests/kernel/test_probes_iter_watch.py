@@ -1,0 +1,90 @@
+"""Iterators over what the kernel has, and watchpoints: on processes of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from running import run, session
+from workloads import build
+
+
+def test_a_task_is_found_once() -> None:
+    program = 'iter:task /ctx.task.pid == $1/ { printf("%d %s\\n", ctx.task.tgid, ctx.task.comm); }'
+    comm = Path("/proc/self/comm").read_text().strip()
+    assert run(program, parameters=(str(os.getpid()),)).text == f"{os.getpid()} {comm}\n"
+
+
+def test_the_last_call_without_an_object_is_left_out() -> None:
+    # Without a predicate every task counts; one that was not there would have the number 0.
+    result = run("iter:task /ctx.task.pid == 0 || ctx.task.pid == $1/ { @[ctx.task.pid] = count(); }",
+                 parameters=(str(os.getpid()),))  # fmt: skip
+    assert result.text.split() == [f"@[{os.getpid()}]:", "1"]
+
+
+def test_the_files_of_a_process() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        result = run("iter:task_file /ctx.task.tgid == $1/ { @[ctx.fd] = 1; }", parameters=(str(os.getpid()),))
+        assert {f"@[{fd}]: 1" for fd in (read_end, write_end)} <= set(result.text.splitlines())
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_the_mappings_of_a_process() -> None:
+    result = run(
+        'iter:task_vma /ctx.task.pid == $1/ { printf("%lx-%lx\\n", ctx.vma.vm_start, ctx.vma.vm_end); }',
+        parameters=(str(os.getpid()),),
+    )
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    [libc] = {line.split()[0] for line in lines if "r-xp" in line and "/libc.so" in line}
+    assert libc.lstrip("0") in result.text.split()
+
+
+def test_an_iterator_does_not_stop_what_else_is_traced() -> None:
+    """The trace goes on until its other probes end it."""
+    result = run(
+        "iter:task /ctx.task.pid == $1/ { @seen = count(); } interval:ms:50 { exit(); } END { @end = 1; }",
+        parameters=(str(os.getpid()),),
+    )
+    assert result.text.split() == ["@end:", "1", "@seen:", "1"]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A program that writes a variable three times in each of two threads, and the variable's address."""
+    program = build("watched", tmp_path_factory.mktemp("watched"), "-no-pie", "-lpthread")
+    shown = subprocess.run([program], input=b"x", capture_output=True, check=True).stdout
+    return str(program), shown.decode().strip()
+
+
+def test_writes_of_all_threads_are_seen(watched: tuple[str, str]) -> None:
+    program, address = watched
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        with session(
+            f"watchpoint:{address}:8:w {{ @writes[tid == pid] = count(); }}w:{address}:8:rw {{ @all = count(); }}",
+            pid=child.pid,
+        ) as opened:
+            child.stdin.write(b"x")
+            child.stdin.close()
+            for _ in opened:
+                pass
+    assert opened.maps["@writes"].to_dict() == {True: 3, False: 3}
+    # The main thread reads it once at the end.
+    assert opened.maps["@all"].to_dict() == {None: 7}
+
+
+def test_a_command_is_watched_from_its_start(watched: tuple[str, str]) -> None:
+    program, address = watched
+    result = run(f"watchpoint:{address}:8:w {{ @[tid == pid] = count(); }}", command=["sh", "-c", f"echo | {program}"])
+    counts = dict(line.split(": ") for line in result.text.splitlines() if line)
+    assert counts["@[false]"] == "3"
+    # The kernel clears the page of the variable when it starts the program.
+    assert int(counts["@[true]"]) in (3, 4)
