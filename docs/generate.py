@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from invivo.lang.config import OPTIONS, Option
-from invivo.library import FEATURE_PROBES, NOT_YET
+from invivo.library import FEATURE_PROBES, NOT_YET, records
 from invivo.library.aggregations import AGGREGATIONS
 from invivo.library.maps import MAPS
 from invivo.library.output import OUTPUT
@@ -31,7 +31,7 @@ REFERENCE = LANGUAGE / "reference.md"
 _TOPICS: tuple[tuple[str, str, tuple[Builtin, ...]], ...] = (
     ("Process, machine, clock", "Values, written without parentheses.", (*VALUES, NSECS)),
     ("The probe", "What the probe that fired knows.", PROBE),
-    ("Strings and bytes", "", STRINGS),
+    ("Strings and bytes", "", (*STRINGS, *records("search"), *records("tables"))),
     ("Addresses, symbols, stacks", "", SYMBOLS),
     ("Maps", "", MAPS),
     (

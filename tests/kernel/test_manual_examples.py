@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from case_files import Case, read_cases
-from invivo.library import LIBRARY
+from invivo.library import library
 from running import run
 
 _CASES = read_cases(Path(__file__).parents[2] / "docs" / "language" / "examples.test")
@@ -31,4 +31,4 @@ def test_example(case: Case) -> None:
 
 
 def test_every_builtin_has_one() -> None:
-    assert sorted(case.sentence for case in _CASES) == sorted([*_BESIDES, *(builtin.name for builtin in LIBRARY)])
+    assert sorted(case.sentence for case in _CASES) == sorted([*_BESIDES, *(builtin.name for builtin in library())])

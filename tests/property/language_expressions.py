@@ -399,7 +399,7 @@ class Expressions:
         return self.choose.choice((f"{name}++", f"{name}--", f"++{name}", f"--{name}"))
 
     def number_call(self, depth: int) -> str:
-        kind = self.choose.randrange(8)
+        kind = self.choose.randrange(11)
         keyed = [m for m in self.maps if m.keys] if self.only is None else []
         if kind == 0:
             return f"strlen({self.text(depth - 1)})"
@@ -417,6 +417,13 @@ class Expressions:
         if kind == 6:
             texts = self.variables(Text)
             return f"${self.choose.choice(texts).name}[0]" if texts else self.literal()
+        if kind == 7:
+            return f"strstr({self.text(depth - 1)}, {self.text(0)})"
+        if kind == 8:
+            count = self.choose.choice(("0", "1", "2", "(1 + (cpu > ncpus))"))
+            return f"memcmp({self.text(depth - 1)}, {self.text(0)}, {count})"
+        if kind == 9:
+            return f"strcap({self.text(depth - 1)})"
         return self.array_element(depth)
 
     def array_element(self, depth: int) -> str:
@@ -466,7 +473,11 @@ class Expressions:
             return self.map_question()
         if kind == 12:
             return f"(bool){enclosed(left)}"
-        return self.memory_question(depth)
+        if self.chance(60):
+            return self.memory_question(depth)
+        if self.chance(50):
+            return f"strcontains({self.text(depth - 1)}, {self.text(0)})"
+        return f"is_err((uint64){self.operand(depth)})"
 
     def map_question(self) -> str:
         keyed = [m for m in self.maps if m.keys] if self.only is None else []
@@ -494,7 +505,7 @@ class Expressions:
         return f'"{self.choose.choice(WORDS)}"'
 
     def text(self, depth: int) -> str:
-        kind = self.choose.randrange(12)
+        kind = self.choose.randrange(14)
         if kind < 4 and (there := self.of_shape(Text())) is not None:
             return there
         if kind == 4 and (part := self.part(Text)) is not None:
@@ -508,6 +519,10 @@ class Expressions:
                 return f"str({self.text(depth - 1)}, {self.choose.randrange(12)})"
             if kind == 8 and not self.quiet:
                 return self.block(Text(), depth)
+            if kind == 10:
+                return f"str_concat({self.text(depth - 1)}, {self.text(0)})"
+            if kind == 11:
+                return f"{self.choose.choice(('strerror', 'signal_name', 'syscall_name'))}({self.number(depth - 1)})"
         if kind == 9:
             return self.choose.choice(
                 ("comm", "pcomm", "str($2)", "$2", "str($3)", "str($1)", "probe", "curtask->comm")

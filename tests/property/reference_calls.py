@@ -9,6 +9,10 @@ from typing import NamedTuple, Protocol
 from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
+from invivo.library.spelling import PROBE_NAME_CAPACITY
+from invivo.linux.errors import ERRORS
+from invivo.linux.signals import SIGNALS
+from invivo.linux.syscalls import syscall_names
 from property.reference_maps import Store
 from property.reference_values import UnspecifiedError, Value, formatted, frozen, readable
 
@@ -245,6 +249,44 @@ def _strlen(runs: Runs, node: ast.Call) -> Value:
     return len(_text(runs, node).partition("\0")[0])
 
 
+def _strstr(runs: Runs, node: ast.Call) -> Value:
+    return _text(runs, node).partition("\0")[0].find(_text(runs, node, 1).partition("\0")[0])
+
+
+def _strcontains(runs: Runs, node: ast.Call) -> Value:
+    found = _strstr(runs, node)
+    assert isinstance(found, int)
+    return found >= 0
+
+
+def _strcap(runs: Runs, node: ast.Call) -> Value:
+    runs.value(_expr(node, 0))
+    type_ = runs.type(_expr(node, 0))
+    return PROBE_NAME_CAPACITY if isinstance(type_, t.ProbeName) else t.size_bytes(type_)
+
+
+def _str_concat(runs: Runs, node: ast.Call) -> Value:
+    return (_text(runs, node).partition("\0")[0] + _text(runs, node, 1).partition("\0")[0])[:1023]
+
+
+def _memcmp(runs: Runs, node: ast.Call) -> Value:
+    left, right, count = _text(runs, node) + "\0", _text(runs, node, 1) + "\0", runs.number(_expr(node, 2))
+    for mine, theirs in zip(left[:count], right[:count], strict=False):
+        if mine != theirs:
+            return ord(mine) - ord(theirs)
+    if count > min(len(left), len(right)):
+        raise UnspecifiedError("what is behind a string's end")
+    return 0
+
+
+def _is_err(runs: Runs, node: ast.Call) -> Value:
+    return runs.number(_expr(node, 0)) & (1 << 64) - 1 >= (1 << 64) - 4095
+
+
+def _table(names: Callable[[], dict[int, str]], unknown: str) -> Callable[[Runs, ast.Call], Value]:
+    return lambda runs, node: names().get(runs.number(_expr(node, 0))) or unknown
+
+
 def _bswap(runs: Runs, node: ast.Call) -> Value:
     type_ = runs.type(node)
     assert isinstance(type_, t.Int)
@@ -283,6 +325,15 @@ CALLS: dict[str, Callable[[Runs, ast.Call], Value]] = {
     "buf": _buf,
     "strncmp": _strncmp,
     "strlen": _strlen,
+    "strstr": _strstr,
+    "strcontains": _strcontains,
+    "strcap": _strcap,
+    "str_concat": _str_concat,
+    "memcmp": _memcmp,
+    "is_err": _is_err,
+    "strerror": _table(lambda: dict(enumerate(ERRORS)), "Unknown error"),
+    "signal_name": _table(lambda: dict(enumerate(SIGNALS)), "unknown"),
+    "syscall_name": _table(syscall_names, "unknown"),
     "bswap": _bswap,
     "ntop": _ntop,
     "ksym": _same,

@@ -15,7 +15,7 @@ from invivo.lang.check import check
 from invivo.lang.check.model import Checked
 from invivo.lang.config import read_config
 from invivo.lang.parse import parse
-from invivo.library import LIBRARY
+from invivo.library import library
 from invivo.library.spelling import spell
 from invivo.probes.machine import Machine
 from property.language_generator import (
@@ -115,13 +115,13 @@ def test_every_form_of_the_syntax(found: Found) -> None:
 
 
 def test_every_record_of_the_library(found: Found) -> None:
-    names = {builtin.name for builtin in LIBRARY}
+    names = {builtin.name for builtin in library()}
     assert names - found.names == set(EXCLUDED_FUNCTIONS)
 
 
 def test_the_reference_interpreter_knows_what_is_generated() -> None:
     known = set(CALLS) | set(VALUES) | AGGREGATIONS
-    assert {builtin.name for builtin in LIBRARY} - set(EXCLUDED_FUNCTIONS) <= known
+    assert {builtin.name for builtin in library()} - set(EXCLUDED_FUNCTIONS) <= known
 
 
 def test_every_operator(found: Found) -> None:

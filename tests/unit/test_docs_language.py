@@ -10,7 +10,7 @@ import pytest
 
 from fixture_target import FixtureTarget, probe_spec
 from invivo.diagnostics import Code, CompileError, SourceFile
-from invivo.library import FEATURE_PROBES, LIBRARY, NOT_YET
+from invivo.library import FEATURE_PROBES, NOT_YET, library
 from invivo.pipeline import compile_source
 from invivo.probes import providers
 from invivo.rendering import format_diagnostic
@@ -57,7 +57,7 @@ def test_the_reference_is_up_to_date() -> None:
 
 
 def test_what_is_not_there_yet_is_not_there() -> None:
-    names = {name for builtin in LIBRARY for name in (builtin.name, *builtin.aliases)}
+    names = {name for builtin in library() for name in (builtin.name, *builtin.aliases)}
     assert not names & NOT_YET
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from invivo.library.aggregations import AGGREGATIONS
 from invivo.library.maps import MAPS
 from invivo.library.output import OUTPUT
@@ -11,14 +13,22 @@ from invivo.library.strings import STRINGS
 from invivo.library.symbols import SYMBOLS
 from invivo.library.values import NSECS, VALUES
 
-LIBRARY: tuple[Builtin, ...] = (*VALUES, NSECS, *PROBE, *STRINGS, *SYMBOLS, *MAPS, *OUTPUT, *AGGREGATIONS)
+_ALWAYS: tuple[Builtin, ...] = (*VALUES, NSECS, *PROBE, *STRINGS, *SYMBOLS, *MAPS, *OUTPUT, *AGGREGATIONS)
+
+# Functions that few programs call, by the module that has their records (a tuple under its name in upper case): it is
+# loaded when one of them is called.
+_ROOMS: dict[str, str] = {
+    "search": "strlen strcap strstr strcontains str_concat memcmp is_err",
+    "tables": "strerror signal_name syscall_name",
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 # Functions and values of the language that are not there yet: no typing mistakes.
 _NOT_YET_NAMES = """
-    assert cgroup_path cgroupid config container_of debugf dw_ustack fail find getopt is_array is_err is_integer
-    is_literal is_ptr is_scalar is_str is_unsigned_integer kfunc_allowed kfunc_exist leader_comm memcmp override path
-    percpu_kaddr probetype pton signal signal_name signal_thread skboutput socket_cookie static_assert str_concat
-    strcap strcontains strerror strstr syscall_name tseries uaddr unwatch write_user
+    assert cgroup_path cgroupid config container_of debugf dw_ustack fail find getopt is_array is_integer
+    is_literal is_ptr is_scalar is_str is_unsigned_integer kfunc_allowed kfunc_exist leader_comm override path
+    percpu_kaddr probetype pton signal signal_thread skboutput socket_cookie static_assert tseries uaddr unwatch
+    write_user
 """
 NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 
@@ -36,16 +46,30 @@ FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "stacks": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_TIMES),
 }
 
-_BY_NAME = {name: builtin for builtin in LIBRARY for name in (builtin.name, *builtin.aliases)}
+_BY_NAME = {name: builtin for builtin in _ALWAYS for name in (builtin.name, *builtin.aliases)}
 
 
 def find_builtin(name: str) -> Builtin | None:
-    return _BY_NAME.get(name)
+    room = _ROOM_OF.get(name)
+    if room is None:
+        return _BY_NAME.get(name)
+    return next(builtin for builtin in records(room) if builtin.name == name)
+
+
+def records(room: str) -> tuple[Builtin, ...]:
+    """Return the records of a module that is loaded on demand."""
+    found: tuple[Builtin, ...] = getattr(import_module(f"invivo.library.{room}"), room.upper())
+    return found
+
+
+def library() -> tuple[Builtin, ...]:
+    """Return all records: for the manual and for tests."""
+    return (*_ALWAYS, *(builtin for room in _ROOMS for builtin in records(room)))
 
 
 def value_names() -> list[str]:
-    return [builtin.name for builtin in LIBRARY if builtin.value]
+    return [builtin.name for builtin in library() if builtin.value]
 
 
 def function_names() -> list[str]:
-    return [builtin.name for builtin in LIBRARY if builtin.call]
+    return [builtin.name for builtin in library() if builtin.call]

@@ -93,6 +93,14 @@ class Site(Protocol):
         ...
 
     def map_is_scalar(self, index: int) -> bool | None: ...
+    def named_type(self, index: int) -> Type | None:
+        """The type that an argument names: ``typeof(struct file)``. What is no type is reported."""
+        ...
+
+    def path(self, index: int) -> tuple[str, ...]:
+        """The names of an argument that is written as a member is: ``f_path.dentry``; () if it is something else."""
+        ...
+
     def has_keys(self, index: int) -> bool:
         """Whether the map argument is written with a key: ``@m[1]``."""
         ...
@@ -138,6 +146,12 @@ class Emit(Protocol):
     def type(self, index: int) -> Type: ...
     def literal(self, index: int) -> int | str | None: ...
     def identifier(self, index: int) -> str | None: ...
+    def path(self, index: int) -> tuple[str, ...]: ...
+    def kernel_pointer(self, index: int) -> Value | None:
+        """An argument that points to a kernel structure or is one, as a pointer that the verifier knows; None if it
+        knows none."""
+        ...
+
     def space(self, index: int) -> AddressSpace: ...
     def word(self, index: int) -> Operand:
         """Evaluate a scalar argument."""
@@ -161,6 +175,21 @@ class Emit(Protocol):
 
     def temporary(self, size: int) -> Place:
         """Memory of this program for the rest of the statement; undefined content."""
+        ...
+
+    def scratch(self, size: int) -> Callable[[], Place]:
+        """Memory for the rest of the statement that the body of a `repeat` reaches too; each asks where it is."""
+        ...
+
+    def repeat(self, count: Operand, body: Callable[[Operand], None]) -> None:
+        """Run IR that ``body`` emits up to ``count`` times, with the number of the turn.
+
+        The body is a function of its own: of what is outside it reaches `scratch` memory only, and
+        returning 1 ends the loop.  The verifier looks at it once, however large the count.
+        """
+
+    def data(self, data: bytes) -> Value:
+        """The address of read-only bytes, 8-byte aligned."""
         ...
 
     def context_pointer(self) -> Value:
@@ -263,6 +292,7 @@ class Builtin(Record, eq=False):
     given.  An aggregation has ``update`` instead, which changes one element's value in place.
     ``value``: usable without parentheses.  ``feature``: what `Context.features` must have.
     ``uses``: what the probe's program must be able to give (`Target.plan`).
+    ``macro``: the neighbour has it in its standard library, and says so when it is called wrongly.
     """
 
     name: str
@@ -278,4 +308,5 @@ class Builtin(Record, eq=False):
     uses: frozenset[str] = frozenset()
     unsafe: bool = False
     in_loops: bool = True
+    macro: bool = False
     aliases: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import Type
 from invivo.library.access import guard_string, read_helper, read_string_helper
 from invivo.library.record import Builtin, Emit, Place, Site
-from invivo.library.spelling import PROBE_NAME_CAPACITY, spell
+from invivo.library.spelling import spell
 
 
 def _is_address(type_: Type) -> bool:
@@ -177,37 +177,6 @@ def _lower_strncmp(emit: Emit, place: Place | None) -> Operand:
     return emit.compare_strings(0, 1, length)
 
 
-def _check_strlen(site: Site) -> Type:
-    _check_text(site, 0)
-    return t.UINT64
-
-
-def _lower_strlen(emit: Emit, place: Place | None) -> Operand:
-    source = emit.type(0)
-    b = emit.b
-    if isinstance(source, t.ProbeName):
-        limit = PROBE_NAME_CAPACITY
-        held = emit.temporary(limit)
-        emit.into_string(0, held, limit)
-    else:
-        limit = t.size_bytes(source)
-        held = emit.address(0)
-    index = b.variable("index")
-    b.set(index, 0)
-    head, body, more, done = (b.label(f"strlen_{part}") for part in ("head", "body", "more", "done"))
-    b.start(head)
-    position = b.get(index)
-    b.branch(CompareOp.ULT, position, limit, body, done)
-    b.start(body)
-    pointer = b.offset(b.offset(held.pointer, held.offset), b.bounded(b.get(index), limit))
-    b.branch(CompareOp.NE, b.load(pointer, 0, 1), 0, more, done)
-    b.start(more)
-    b.set(index, b.add(b.get(index), 1))
-    b.jump(head)
-    b.start(done)
-    return b.get(index)
-
-
 # -- bytes -------------------------------------------------------------------------------------
 
 
@@ -301,7 +270,6 @@ STRINGS: tuple[Builtin, ...] = (
     ),
     Builtin("buf", 1, 2, "buf(p [, n]): n bytes at an address, shown with escapes", _check_buf, _lower_buf),
     Builtin("strncmp", 3, 3, "strncmp(a, b, n): 0 if the first n characters are equal", _check_strncmp, _lower_strncmp),
-    Builtin("strlen", 1, 1, "strlen(s): the number of characters before the terminator", _check_strlen, _lower_strlen),
     Builtin("macaddr", 1, 1, "macaddr(p): a hardware address", _check_mac, _lower_mac),
     Builtin("ntop", 1, 2, "ntop([family,] a): an IPv4 or IPv6 address", _check_ntop, _lower_ntop),
     Builtin("bswap", 1, 1, "bswap(n): the bytes of an integer in reverse order", _check_bswap, _lower_bswap),

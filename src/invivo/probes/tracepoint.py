@@ -9,6 +9,7 @@ from invivo.kernel import links, perf
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
 from invivo.kernel.tracefs import Tracefs
+from invivo.linux.syscalls import syscall_numbers
 from invivo.probes import names, x86_64
 from invivo.probes.event_format import (
     EventField,
@@ -32,7 +33,6 @@ from invivo.probes.provider import (
     wrong_number,
 )
 from invivo.probes.rawtracepoint import MACHINERY_FRAMES
-from invivo.probes.syscall_table import syscall_numbers
 from invivo.record import Record
 from invivo.target import (
     Argument,

@@ -8,6 +8,7 @@ from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import space_of
+from invivo.lang.check.typeexprs import resolve_type
 from invivo.lang.suggest import nearest
 from invivo.library import FEATURE_PROBES, NOT_YET, find_builtin, function_names
 from invivo.library.record import Builtin, Config
@@ -82,6 +83,18 @@ class CallSite:
         argument = self.arguments[index]
         return argument.name if isinstance(argument, ast.Name) else None
 
+    def named_type(self, index: int) -> Type | None:
+        argument = self.arguments[index]
+        if isinstance(argument, _TYPES):
+            return resolve_type(self._c, argument)
+        if isinstance(argument, ast.Name):
+            return resolve_type(self._c, ast.NamedType(argument.span, "", argument.name))
+        self.error(Code.BAD_ARGUMENT, "a type is expected here", "typeof(struct NAME)", index)
+        return None
+
+    def path(self, index: int) -> tuple[str, ...]:
+        return member_path(self.arguments[index])
+
     def space(self, index: int) -> AddressSpace:
         return space_of(self._c.instance, self.arguments[index])
 
@@ -141,6 +154,17 @@ class CallSite:
         self._c.diagnostics.warning(code, node.span, message, hint)
 
 
+def member_path(node: ast.Node) -> tuple[str, ...]:
+    """The names of ``a.b.c``; () if a node is something else."""
+    match node:
+        case ast.Name(_, name):
+            return (name,)
+        case ast.Member(_, object_, name) if before := member_path(object_):
+            return (*before, name)
+        case _:
+            return ()
+
+
 def _clock(node: ast.Node) -> t.Clock:
     """The clock of the first ``nsecs`` in an expression; the boot clock if there is none."""
     match node:
@@ -197,7 +221,7 @@ def _check(c: Checker, node: ast.Call | ast.Name, builtin: Builtin, name: str) -
         )
         return None
     if builtin.unsafe and not c.unsafe:
-        c.error(Code.UNSAFE, node, f"{name}() is an unsafe function being used in safe mode", "allow it with --unsafe")
+        _unsafe(c, node, builtin)
     if name in ("ctx", "retval") and c.bpftrace and c.for_loops:
         c.refuse_in_for(node, name)
     elif c.depth and not builtin.in_loops:
@@ -216,19 +240,34 @@ def _settled(type_: Type) -> bool:
     return isinstance(type_, t.Void | t.Count | t.Bool)
 
 
+def _unsafe(c: Checker, node: ast.Node, builtin: Builtin) -> None:
+    if builtin.macro:
+        c.error(Code.UNSAFE, node, f"{builtin.name}() is unsafe. To use you need the --unsafe flag")
+        return
+    message = f"{builtin.name}() is an unsafe function being used in safe mode"
+    c.error(Code.UNSAFE, node, message, "allow it with --unsafe")
+
+
 def _right_count(c: Checker, node: ast.Node, builtin: Builtin, arity: int) -> bool:
-    if builtin.minimum <= arity <= builtin.maximum:
-        return True
     low, high = builtin.minimum, builtin.maximum
-    expected = f"exactly {low}" if low == high else f"{low} to {high}" if high < 128 else f"at least {low}"
-    plural = "" if low == 1 and (high == 1 or high >= 128) else "s"
-    c.error(
-        Code.BAD_ARGUMENT,
-        node,
-        f"{builtin.name}() takes {expected} argument{plural} ({arity} provided)",
-        builtin.doc.partition(":")[0] if builtin.doc.startswith(builtin.name) else None,
-    )
+    if low <= arity <= high:
+        return True
+    if builtin.macro:
+        message = f"Call to {builtin.name}() has arguments that do not match any definition."
+    elif low == high:
+        message = f"{builtin.name}() requires {_count_of(low)} ({arity} provided)"
+    elif arity < low:
+        message = f"{builtin.name}() requires at least {_count_of(low)} ({arity} provided)"
+    else:
+        message = f"{builtin.name}() takes up to {_count_of(high)} ({arity} provided)"
+    hint = builtin.doc.partition(":")[0] if builtin.doc.startswith(builtin.name) else None
+    c.error(Code.BAD_ARGUMENT, node, message, hint)
     return False
+
+
+def _count_of(number: int) -> str:
+    words = {0: "no arguments", 1: "one argument"}
+    return words.get(number, f"{number} arguments")
 
 
 def where(c: Checker, feature: str) -> str:

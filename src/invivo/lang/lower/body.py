@@ -249,6 +249,15 @@ class Body:
         self.in_use.append((pool, place))
         return place if on_stack else Place(self.scratch_pointer(), place.offset)
 
+    def shared_bytes(self, size: int) -> int:
+        """The offset in the scratch slot of memory until the end of the statement, which callbacks reach too."""
+        size = -(-size // 8) * 8
+        pool = ("scratch", size)
+        free = self.free.get(pool)
+        place = free.pop() if free else Place(self.b.parameters[0], self._scratch_bytes(size))
+        self.in_use.append((pool, place))
+        return place.offset
+
     def _scratch_bytes(self, size: int) -> int:
         offset = self.scratch_used
         self.scratch_used += size

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from invivo.diagnostics import Span
 from invivo.ir import helpers
 from invivo.ir import types as t
 from invivo.ir.builder import Builder
 from invivo.ir.layout import CONSTANTS_MAP, Action, LossKind
-from invivo.ir.ops import CompareOp, Operand, Value
+from invivo.ir.ops import CompareOp, FunctionKind, Kind, Operand, Value
 from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
+from invivo.lang.check.calls import member_path
 from invivo.lang.check.probes import walk
 from invivo.lang.lower import maps, memory
 from invivo.lang.lower.body import Body, Fields
@@ -121,6 +123,12 @@ class CallLowering:
         argument = self._arguments[index]
         return argument.name if isinstance(argument, ast.Name) else None
 
+    def path(self, index: int) -> tuple[str, ...]:
+        return member_path(self._arguments[index])
+
+    def kernel_pointer(self, index: int) -> Value | None:
+        return memory.kernel_pointer(self._body, self._argument(index))
+
     def space(self, index: int) -> AddressSpace:
         return self._body.space(self._argument(index))
 
@@ -179,6 +187,20 @@ class CallLowering:
 
     def temporary(self, size: int) -> Place:
         return self._body.temporary(size)
+
+    def scratch(self, size: int) -> Callable[[], Place]:
+        offset = self._body.shared_bytes(size)
+        return lambda: Place(self._body.scratch_pointer(), offset)
+
+    def repeat(self, count: Operand, body: Callable[[Operand], None]) -> None:
+        outer = self._body
+        with outer.callback(FunctionKind.LOOP, (Kind.WORD, Kind.STACK)) as inner:
+            body(inner.parameters[0])
+        function = self.b.function(outer.state.functions[-1].name)
+        self.b.call_void(helpers.LOOP, count, function, outer.frame_here, 0)
+
+    def data(self, data: bytes) -> Value:
+        return self.b.global_address(CONSTANTS_MAP, self._body.state.constant(data))
 
     # -- the context ---------------------------------------------------------------------------
 

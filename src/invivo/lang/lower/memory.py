@@ -117,6 +117,17 @@ def btf_pointer(body: Body, node: ast.Expr) -> Value | None:
             return None
 
 
+def kernel_pointer(body: Body, node: ast.Expr) -> Value | None:
+    """The address of a kernel structure as a pointer whose type the verifier knows: of what a pointer points to, or of
+    a structure that is a member (``args.file.f_path``)."""
+    if isinstance(body.type(node), t.Pointer):
+        return btf_pointer(body, node)
+    where = locate(body, node) if isinstance(node, ast.Member | ast.Unary) and not is_args(node) else None
+    if not isinstance(where, Remote) or where.direct is None:
+        return None
+    return body.b.offset(where.direct, where.offset)
+
+
 def _btf_member(body: Body, object_: ast.Expr, name: str) -> Value | None:
     owner = body.type(object_)
     if not isinstance(owner, t.Pointer) or not isinstance(owner.pointee, t.Struct):

@@ -73,7 +73,12 @@ _RENAMED: Final = (
 )
 
 
+def syscall_names() -> dict[int, str]:
+    """Return the name of each system call by its number."""
+    return {first + index: name for first, names in _RUNS for index, name in enumerate(names.split())}
+
+
 def syscall_numbers() -> dict[str, int]:
     """Return the number of each system call by the name its tracepoints have (and by its own)."""
-    numbers = {name: first + index for first, names in _RUNS for index, name in enumerate(names.split())}
+    numbers = {name: number for number, name in syscall_names().items()}
     return numbers | {event: numbers[name] for event, name in _RENAMED}
