@@ -65,6 +65,8 @@ class Folder:
             return _in_range(_BINARY[op](left, right))
         if isinstance(left, str) and isinstance(right, str) and op in ("==", "!="):
             return int((left == right) == (op == "=="))
+        if isinstance(left, str) and isinstance(right, int) and op == "+" and right >= 0:
+            return left[right:]
         return None
 
 

@@ -49,6 +49,8 @@ def check_unary(c: Checker, node: ast.Unary) -> Type | None:
                     f"The {node.op} operator can not be used on expressions of type '{spell(operand)}'",
                 )
                 return None
+            if constant is None and isinstance(value := c.folder(node.operand), int) and not c.bpftrace:
+                c.error(Code.LIMIT, node, f"{node.op}{value} does not fit in 64 bits")
             if node.op == "-":
                 return literal_type(constant) if isinstance(constant, int) else t.INT64
             return whole(operand) if isinstance(operand, t.Int) else t.INT64
@@ -123,6 +125,8 @@ def check_binary(c: Checker, node: ast.Binary) -> Type | None:
     constant = c.folder(node)
     if isinstance(constant, int) and node.op not in COMPARISONS and node.op not in ("&&", "||"):
         return literal_type(constant)
+    if isinstance(constant, str):
+        return t.String(len(constant) + 1)
     _check_literals(c, node)
     if node.op in ("&&", "||"):
         for side, type_ in ((node.left, left), (node.right, right)):

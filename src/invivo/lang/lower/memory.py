@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invivo.ir import helpers
+from invivo.ir import helpers, ops
 from invivo.ir import types as t
 from invivo.ir.ops import BinaryOp, CompareOp, Kind, Operand, Value
 from invivo.ir.types import AddressSpace, Type
@@ -384,32 +384,76 @@ def compare_values(body: Body, left: Place, left_type: Type, right: Place, right
 
 
 def compare_strings(body: Body, left: Place, right: Place, limit: int) -> Operand:
-    """1 if two strings differ before ``limit`` characters: a loop over bytes up to the terminator."""
+    """1 if two strings differ before ``limit`` characters or their end."""
+    if limit > _LONG_STRING:  # the verifier counts the turns of a loop
+        left, right = _aligned_string(body, left, limit), _aligned_string(body, right, limit)
     b = body.b
+    step = common_alignment(left.offset, right.offset)
     index, result = b.variable("index"), b.variable("differs")
+    different, ends = b.variable("different"), b.variable("ends")
     b.set(index, 0)
     b.set(result, 0)
-    head, byte, same, more, differ, done = (b.label(f"strings_{part}") for part in _LOOP_PARTS)
+    head, some, more, tail, stop, done = (b.label(f"strings_{part}") for part in _LOOP_PARTS)
     left_base, right_base = b.offset(left.pointer, left.offset), b.offset(right.pointer, right.offset)
-    b.start(head)
-    b.branch(CompareOp.ULT, b.get(index), limit, byte, done)
-    b.start(byte)
-    mine = b.load(b.offset(left_base, b.bounded(b.get(index), limit)), 0, 1)
-    theirs = b.load(b.offset(right_base, b.bounded(b.get(index), limit)), 0, 1)
-    b.branch(CompareOp.EQ, mine, theirs, same, differ)
-    b.start(differ)
-    b.set(result, 1)
+    turns = limit // step
+    if turns:
+        b.start(head)
+        b.branch(CompareOp.ULT, b.get(index), turns, some, tail)
+        b.start(some)
+        at = b.shift_left(b.bounded(b.get(index), turns), step.bit_length() - 1)
+        mine, theirs = b.load(b.offset(left_base, at), 0, step), b.load(b.offset(right_base, at), 0, step)
+        _compare_characters(body, mine, theirs, step, different, ends)
+        b.branch(CompareOp.EQ, b.binary(BinaryOp.OR, b.get(different), b.get(ends)), 0, more, stop)
+        b.start(more)
+        b.set(index, b.add(b.get(index), 1))
+        b.jump(head)
+        b.start(tail)
+    position = turns * step
+    while position < limit:
+        size = 1 << ((limit - position).bit_length() - 1)
+        mine, theirs = b.load(left_base, position, size), b.load(right_base, position, size)
+        _compare_characters(body, mine, theirs, size, different, ends)
+        on = b.label("strings_on")
+        b.branch(CompareOp.EQ, b.binary(BinaryOp.OR, b.get(different), b.get(ends)), 0, on, stop)
+        b.start(on)
+        position += size
     b.jump(done)
-    b.start(same)
-    b.branch(CompareOp.EQ, mine, 0, done, more)
-    b.start(more)
-    b.set(index, b.add(b.get(index), 1))
-    b.jump(head)
+    b.start(stop)
+    first_end = b.binary(BinaryOp.AND, b.get(ends), b.sub(0, b.get(ends)))
+    until_end = b.sub(b.shift_left(first_end, 1), 1)
+    b.set(result, b.compare(CompareOp.NE, b.binary(BinaryOp.AND, b.get(different), until_end), 0))
     b.start(done)
     return b.get(result)
 
 
-_LOOP_PARTS = ("head", "byte", "same", "more", "differ", "done")
+_LOOP_PARTS = ("head", "some", "more", "tail", "stop", "done")
+_LONG_STRING = 512
+_ONES = 0x0101010101010101
+_HIGHS = 0x8080808080808080
+
+
+def _compare_characters(
+    body: Body, mine: Value, theirs: Value, size: int, different: ops.Variable, ends: ops.Variable
+) -> None:
+    """Several characters at once: which bits differ, and the high bit of each character that is zero.
+
+    Only the lowest of the latter is to be trusted: https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord
+    """
+    b = body.b
+    b.set(different, b.binary(BinaryOp.XOR, mine, theirs))
+    beyond = (1 << 64) - (1 << 8 * size)
+    filled = b.binary(BinaryOp.OR, mine, beyond) if beyond else mine
+    rest = b.binary(BinaryOp.AND, b.sub(filled, _ONES), b.binary(BinaryOp.XOR, filled, -1))
+    b.set(ends, b.binary(BinaryOp.AND, rest, _HIGHS))
+
+
+def _aligned_string(body: Body, place: Place, limit: int) -> Place:
+    """The string, or a copy of it where 8 characters can be loaded at once."""
+    if place.offset % 8 == 0:
+        return place
+    copy = body.temporary(limit)
+    read_string(body, place, copy, limit, limit)
+    return copy
 
 
 def zero_variable(body: Body, variable: Variable) -> None:
