@@ -18,7 +18,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # milliseconds. In cli/ any command loads only itself.
 LAZY = {
     "__init__": {"importlib"},  # the public names
-    "lang.check": {"invivo.lang.cdecl", "invivo.lang.declared"},  # scripts with C declarations
+    "lang.check": {
+        "invivo.lang.cdecl",
+        "invivo.lang.cdecl.headers",
+        "invivo.lang.declared",
+    },  # scripts with C declarations
     "output.json_lines": {"time"},  # time series
     "output.ndjson": {"binascii", "time"},  # buffers; the header
     "runtime.decode": {"socket"},  # network addresses

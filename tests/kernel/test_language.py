@@ -18,14 +18,18 @@ _CASES = [(path.stem, case) for path in sorted(_FOLDER.glob("*.test")) for case 
 def test_language(case: Case) -> None:
     """``output`` (or ``matches``, a pattern) and ``errors`` are what `invivo run` says.
 
-    ``bpftrace`` and ``bpftrace-errors`` are what `invivo-bpftrace` says on stdout and stderr, without the
-    empty lines at the end; its errors only need to begin so.
+    ``bpftrace`` (or ``bpftrace-matches``) and ``bpftrace-errors`` are what `invivo-bpftrace` says on stdout and
+    stderr, without the empty lines at the end; errors only need to begin so.
     """
     parameters = tuple(case.sections.get("parameters", "").split())
-    assert case.sections.keys() & {"output", "matches", "errors", "bpftrace", "bpftrace-errors"}
-    if case.sections.keys() & {"bpftrace", "bpftrace-errors"}:
+    theirs = case.sections.keys() & {"bpftrace", "bpftrace-matches", "bpftrace-errors"}
+    assert theirs or case.sections.keys() & {"output", "matches", "errors"}
+    if theirs:
         result = run_bpftrace(case.program, parameters=parameters)
-        assert result.text.rstrip("\n") == case.sections.get("bpftrace", "").rstrip("\n"), result.errors
+        if "bpftrace-matches" in theirs:
+            assert re.fullmatch(case.sections["bpftrace-matches"].rstrip("\n"), result.text.rstrip("\n"))
+        else:
+            assert result.text.rstrip("\n") == case.sections.get("bpftrace", "").rstrip("\n"), result.errors
         _compare_errors(result.errors, case.sections.get("bpftrace-errors"))
     if not case.sections.keys() & {"output", "matches", "errors"}:
         return

@@ -81,7 +81,7 @@ def test_value(text: str, value: int | str) -> None:
         "9223372036854775808 * 4",
         '"a" + "b"',
         '"a" < "b"',
-        '"a" + 1',
+        '"a" - 1',
         "str(pid)",
         "str($1 + pid)",
         "-comm",

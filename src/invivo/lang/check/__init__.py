@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from invivo.diagnostics import Code, Diagnostic, Diagnostics, Note
 from invivo.ir import types as t
 from invivo.lang import ast
@@ -32,11 +34,11 @@ def check(
 ) -> Checked:
     """Type a script against a machine. Raises `CompileError` with everything that is wrong."""
     _refuse_what_is_not_supported(script, diagnostics)
-    target, defines = _declare(script, target, diagnostics)
+    target, defines, constants = _declare(script, target, diagnostics, bpftrace=bpftrace)
     diagnostics.stop_on_errors()
     instances = expand_probes(script, target, config, diagnostics)
     checker = Checker(target, config, parameters, check_expression)
-    checker.defines = defines
+    checker.defines, checker.header_constant = defines, constants
     checker.unsafe, checker.bpftrace = unsafe, bpftrace
     _declare_maps(script, checker, diagnostics)
     for _ in range(_MAX_ROUNDS):
@@ -50,23 +52,27 @@ def check(
     return Checked(script, target, tuple(instances), checker.maps, config, parameters, bpftrace, warnings)
 
 
-def _declare(script: ast.Script, target: Target, diagnostics: Diagnostics) -> tuple[Target, dict[str, ast.Expr | None]]:
-    """Put the script's own C types before the machine's."""
+def _declare(
+    script: ast.Script, target: Target, diagnostics: Diagnostics, *, bpftrace: bool
+) -> tuple[Target, dict[str, ast.Expr | None], Callable[[str], int | None]]:
+    """Put the script's own C types before the machine's; return these, its ``#define``s, and the
+    constants of headers if it includes any."""
     if not script.c_statements:
-        return target, {}
+        return target, {}, _no_constant
     from invivo.lang.cdecl import parse_declarations
+    from invivo.lang.cdecl.headers import check_include, header_constant
     from invivo.lang.declared import DeclaredTarget
 
     declarations = parse_declarations(script.c_statements, diagnostics)
     for include in declarations.includes:
-        diagnostics.warning(
-            Code.DEPRECATED,
-            include.span,
-            f"{include.path} is not read: types come from the kernel's BTF",
-            "struct, union and enum names of the kernel are there without it",
-        )
+        check_include(include, diagnostics, bpftrace=bpftrace)
     defines = {define.name: define.value for define in declarations.defines}
-    return DeclaredTarget(target, declarations, diagnostics), defines
+    constants = header_constant if declarations.includes else _no_constant
+    return DeclaredTarget(target, declarations, diagnostics), defines, constants
+
+
+def _no_constant(name: str) -> int | None:
+    return None
 
 
 def _round(checker: Checker, instances: list[Instance]) -> list[tuple[Instance, Diagnostic]]:

@@ -34,6 +34,7 @@ class Checker:
         self.maps: dict[str, MapInfo] = {}
         self.diagnostics = Diagnostics()
         self.defines: dict[str, ast.Expr | None] = {}  # of the script's C
+        self.header_constant: Callable[[str], int | None] = lambda name: None  # of headers that it includes
         self.expanding: list[str] = []  # definitions that are being looked into
         self.changed = False
         self.final = False

@@ -64,6 +64,9 @@ def check_name(c: Checker, node: ast.Name) -> Type | None:
         enumeration, value = constant
         c.instance.constants[node] = value
         return enumeration
+    if (defined := c.header_constant(node.name)) is not None:
+        c.instance.constants[node] = defined
+        return literal_type(defined)
     if _STACK_ARGUMENT.match(node.name) is not None:
         c.error(
             Code.UNKNOWN_NAME,
@@ -79,7 +82,12 @@ def check_name(c: Checker, node: ast.Name) -> Type | None:
     return None
 
 
+_RENAMED = {"stack": "kstack", "name": "probe"}  # in 2018
+
+
 def _name_hint(c: Checker, name: str) -> str:
+    if name in _RENAMED:
+        return f"it is called {_RENAMED[name]}"
     if find_builtin(name) is not None:
         return f"{name} is a function: {name}(...)"
     if c.lookup(name) is not None:
