@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from invivo.events import Ended, Loss, MapSnapshot, Output, Printed, Row
+from invivo.events import Attached, Ended, Loss, MapSnapshot, Output, Printed, Row
 from invivo.runtime.process import Child
 from running import run, session
 
@@ -113,10 +113,17 @@ def test_the_scope_holds_the_command_and_its_descendants() -> None:
 
 
 def test_a_watched_process_is_followed_until_it_ends() -> None:
-    with subprocess.Popen(["sleep", "0.3"]) as process:
-        found = run("tracepoint:syscalls:sys_enter_exit_group { @[pid] = count(); }", pid=process.pid)
-    assert found.events[-1] == Ended("process", 0, ())
-    (at_end,) = [event for event in found.events if isinstance(event, MapSnapshot)]
+    events = []
+    with subprocess.Popen(["sh", "-c", "read go"], stdin=subprocess.PIPE) as process:
+        program = "tracepoint:syscalls:sys_enter_exit_group { @[pid] = count(); }"
+        with session(program, pid=process.pid) as opened:
+            for event in opened:
+                events.append(event)
+                if isinstance(event, Attached):
+                    assert process.stdin is not None
+                    process.stdin.close()
+    assert events[-1] == Ended("process", 0, ())
+    (at_end,) = [event for event in events if isinstance(event, MapSnapshot)]
     assert at_end.to_dict() == {process.pid: 1}
 
 
