@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from invivo.diagnostics import CompileError
 from invivo.events import Event, MapSnapshot, Value
+from invivo.probes.facts import LiveFacts
+from invivo.probes.listing import list_probes
 from running import Result, run
 from workloads import build
 
@@ -208,3 +214,48 @@ def test_nothing_stays(files: list[str]) -> None:
     before = len(os.listdir("/proc/self/fd"))
     traced("kprobe:vfs_mkdir, kretprobe:vfs_mkdir { @ = count(); }", files)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# -- the whole system ----------------------------------------------------------------------------
+
+
+@pytest.mark.requires("kprobe", "fentry", "function_tracer")
+def test_other_processes_are_seen_without_a_scope(files: list[str]) -> None:
+    """`invivo-bpftrace` does not restrict a program to its command: this process is counted, too."""
+    program = """
+        kprobe:vfs_* { @[probe] = count(); }
+        fexit:vfs_read { @bytes = hist(retval); @sums[comm, pid == $1] = sum(args.count); }
+    """
+    (Path(files[1]) / "thousand").unlink(missing_ok=True)
+    words = [sys.executable, "-c", "from invivo.cli.bpftrace import main; main()", "-e", program, str(os.getpid())]
+    words += ["-c", shlex.join(files)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tracer:
+        while tracer.poll() is None:
+            Path("/etc/passwd").read_bytes()
+            time.sleep(0.01)
+        output, errors = tracer.communicate()
+    assert tracer.returncode == 0, errors
+    counts = dict(re.findall(r"^@\[kprobe:(\w+)\]: (\d+)$", output, re.MULTILINE))
+    assert int(counts["vfs_rmdir"]) >= 4
+    assert all(name.startswith("vfs_") for name in counts)
+    sums = dict(re.findall(r"^@sums\[(\w+), [a-z0-9]+\]: (\d+)$", output, re.MULTILINE))
+    assert int(sums["files"]) >= 4 * 4711
+    assert re.search(r"^@sums\[\w+, (1|true)\]: \d+$", output, re.MULTILINE), output
+    assert "@bytes:" in output
+
+
+# -- listing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.requires("kprobe", "fentry", "function_tracer")
+def test_functions_are_listed_with_their_arguments() -> None:
+    facts = LiveFacts()
+    try:
+        found = [listed.name for listed in list_probes("kprobe:vfs_*", facts)]
+        assert found == sorted(found)
+        assert {"kprobe:vfs_read", "kprobe:vfs_mkdir"} <= set(found)
+        (read,) = list_probes("fexit:vfs_read", facts, verbose=True)
+        assert read.name == "fexit:vmlinux:vfs_read"
+        assert ("struct file *", "file") in read.parameters
+    finally:
+        facts.close()
