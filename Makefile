@@ -21,8 +21,8 @@ dev: $(VENV)/.dev ## the same with all that the checks and tests need
 demo: install ## trace some commands that the demo starts itself; needs root
 	@$(BIN)/python demo/demo.py
 
-test: dev ## run all tests on this machine's kernel; those of the kernel need root
-	$(BIN)/python -m pytest --ignore=tests/guest
+test: dev ## run all tests, on this machine's kernel and on those of the guests; those of a kernel need root
+	$(BIN)/python -m pytest
 
 check: dev ## format, lint, types, import contracts and the fast tests
 	@$(MAKE) --no-print-directory --output-sync=target -j2 pyright mypy fast-tests format-check lint imports
@@ -55,8 +55,8 @@ fast-tests: dev
 fuzz: dev ## compare generated programs with the reference interpreter: make fuzz [N=1000] [SEED=1]
 	cd tests && ../$(BIN)/python -m property.fuzz $(or $(N),1000) $(SEED)
 
-guest: dev ## run tests/kernel on a stock Debian kernel in QEMU: make guest [KERNEL=6.1] [TEST=expression]
-	$(BIN)/python -m pytest -rs 'tests/guest/test_guest.py$(if $(KERNEL),::test_kernel[$(KERNEL)])' --guest-tests '$(TEST)'
+guest: dev ## run tests/kernel on stock Debian kernels in QEMU: make guest [KERNEL=6.1] [TEST=expression]
+	$(BIN)/python -m pytest -rs 'tests/guest/test_guest.py::test_kernel$(if $(KERNEL),[$(KERNEL)])' --guest-tests '$(TEST)'
 
 bench: dev ## measure side by side with bpftrace, as docs/performance.md says; needs root and a quiet machine
 	$(BIN)/python -m bench run

@@ -6,14 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from invivo.errors import InvivoError
 from invivo.kernel.features import Features
-
-# What a test may cost is no question for a machine that is shared: no example has a deadline.
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared machine")
 
 _KERNEL_TESTS = Path(__file__).parent / "kernel"
 _KNOWN = pytest.StashKey[Features]()
@@ -22,6 +17,15 @@ _KNOWN = pytest.StashKey[Features]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bless", action="store_true", help="rewrite the golden cases with what is there now")
     parser.addoption("--guest-tests", default="", metavar="EXPRESSION", help="as -k, for the tests inside the guests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.has_plugin("hypothesispytest"):  # a guest does without: the import takes 8 seconds there
+        from hypothesis import HealthCheck, settings
+
+        # What a test may cost is no question for a machine that is shared: no example has a deadline.
+        settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("shared machine")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -37,15 +37,25 @@ class Guest:
     """A guest that runs one command and powers itself off. Use as a context manager."""
 
     def __init__(
-        self, kernel: Kernel, command: Sequence[str], folder: Path, workdir: Path, environment: Mapping[str, str]
+        self,
+        kernel: Kernel,
+        command: Sequence[str],
+        folder: Path,
+        workdir: Path,
+        environment: Mapping[str, str],
+        command_line: str = "",
     ) -> None:
-        """Boot; ``folder`` is for the guest's console and other files, ``workdir`` is where the command runs."""
+        """Boot; ``folder`` is for the guest's console and other files, ``workdir`` is where the command runs.
+
+        ``command_line`` is added to the kernel's.  Call it in a thread that lives as long as the guest:
+        its processes are told to end with the thread that started them.
+        """
         self._console = folder / "console"
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         initramfs = _build_initramfs(kernel, _script(command, workdir, environment), folder)
-        self._files = _export(folder / "files.sock")
-        self._machine = subprocess.Popen(
-            [*_WITH_PARENT, *_qemu(kernel, initramfs, folder / "files.sock", self._console)],
+        self.files = _export(folder)
+        self.machine = subprocess.Popen(
+            [*_WITH_PARENT, *_qemu(kernel, initramfs, folder, f"{_COMMAND_LINE} {command_line}")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -55,8 +65,8 @@ class Guest:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        assert self._machine.stdout is not None
-        for line in self._machine.stdout:
+        assert self.machine.stdout is not None
+        for line in self.machine.stdout:
             self._lines.put(line.rstrip("\r\n"))
         self._lines.put(None)
 
@@ -80,32 +90,42 @@ class Guest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in (self._machine, self._files):
+        self.stop()
+
+    def stop(self) -> None:
+        """End the guest, from any thread; its lines end, too."""
+        for process in (self.machine, self.files):
             with suppress(ProcessLookupError):
                 process.kill()
             process.wait()
 
 
-def _export(path: Path) -> subprocess.Popen[bytes]:
+def _export(folder: Path) -> subprocess.Popen[bytes]:
     """Start virtiofsd for `/`, read-only."""
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as listening, (folder / "virtiofsd").open("wb") as log:
+        listening.bind(str(folder / "files.sock"))
         listening.listen(1)
         export = [virtiofsd(), f"--fd={listening.fileno()}", "-o", "source=/", "-o", "sandbox=chroot"]
         export += ["-o", "cache=always", "-o", "log_level=err"]
         private = ["unshare", "--mount", "sh", "-c", f"mount -o remount,bind,ro / && exec {shlex.join(export)}"]
-        return subprocess.Popen([*_WITH_PARENT, *private], pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*_WITH_PARENT, *private],
+            pass_fds=[listening.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
 
 
-def _qemu(kernel: Kernel, initramfs: Path, files: Path, console: Path) -> list[str]:
+def _qemu(kernel: Kernel, initramfs: Path, folder: Path, command_line: str) -> list[str]:
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "Nehalem", "-smp", str(_CPUS), "-m", _MEMORY),
         *("-object", f"memory-backend-memfd,id=memory,size={_MEMORY},share=on", "-numa", "node,memdev=memory"),
-        *("-chardev", f"socket,id=files,path={files}"),
+        *("-chardev", f"socket,id=files,path={folder / 'files.sock'}"),
         *("-device", "vhost-user-fs-pci,queue-size=1024,chardev=files,tag=files"),
-        *("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", _COMMAND_LINE),
-        *("-serial", f"file:{console}", "-serial", "stdio"),
+        *("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", command_line),
+        *("-serial", f"file:{folder / 'console'}", "-serial", "stdio"),
     ]
 
 

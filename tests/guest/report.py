@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -14,12 +15,16 @@ class Report:
         self._port = open(PORT, "w", encoding="ascii", buffering=1)  # noqa: SIM115
         self._outcome = "passed"
         self._detail = ""
+        self._started = time.monotonic()
 
     def _tell(self, test: str, outcome: str, detail: str = "") -> None:
-        self._port.write(json.dumps({"test": test, "outcome": outcome, "detail": detail}) + "\n")
+        seconds = time.monotonic() - self._started
+        fields = {"test": test, "outcome": outcome, "detail": detail, "seconds": round(seconds, 2)}
+        self._port.write(json.dumps(fields) + "\n")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._outcome, self._detail = "passed", ""
+        self._started = time.monotonic()
         self._tell(nodeid, "started")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

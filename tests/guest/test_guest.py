@@ -2,87 +2,137 @@
 
 from __future__ import annotations
 
-import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from guest.boot import Guest, HungError
+from guest.boot import Guest
 from guest.packages import RELEASES, Kernel, MissingError, fetch_kernel, install_tools
+from guest.runs import PROJECT, End, Guests, environment, follow
+from guest.selection import BOOTS, LEFT_OUT, RAN_NOWHERE, Boot
+from guest.summary import Summary
 
-_PROJECT = Path(__file__).parents[2]
-# A test takes 5 to 15 times as long as on the machine itself; this is far from the slowest.
-_SILENCE_S = 240.0
-_CONSOLE_LINES = 60
-
-
-@pytest.mark.parametrize("release", RELEASES)
-def test_kernel(release: str, subtests: pytest.Subtests, pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    kernel = _kernel(release)
-    expression = pytestconfig.getoption("--guest-tests")
-    counts = {"passed": 0, "skipped": 0, "failed": 0}
-    with Guest(kernel, _command(expression), tmp_path, _PROJECT, _environment()) as guest:
-        status = None
-        for fields in _reports(guest):
-            if "exit" in fields:
-                status = str(fields["exit"])
-                continue
-            counts[fields["outcome"]] += 1
-            with subtests.test(msg=fields["test"]):
-                if fields["outcome"] == "failed":
-                    pytest.fail(fields["detail"], pytrace=False)
-                if fields["outcome"] == "skipped":
-                    pytest.skip(fields["detail"])
-        assert status in {"0", "1"}, f"the guest ended early (status {status})\n{_console(guest)}"
-        assert counts["passed"] + counts["failed"] > 0, counts
+_NO_TESTS = 5  # exit status of pytest
 
 
-def _kernel(release: str) -> Kernel:
+@pytest.fixture(scope="module")
+def summary(pytestconfig: pytest.Config) -> Summary:
+    found = pytestconfig.pluginmanager.get_plugin("guests")
+    assert isinstance(found, Summary)
+    return found
+
+
+def kernel_of(release: str, summary: Summary) -> Kernel:
+    """Return the kernel, or leave the test: where CI runs, a missing one is a failure."""
     try:
         install_tools()
         return fetch_kernel(release)
     except MissingError as error:
+        summary.missing[release] = str(error)
         if os.environ.get("CI"):
             pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error))
 
 
-def _command(expression: str) -> list[str]:
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "guest.report",
-        "-p",
-        "no:cacheprovider",
-        "-v",
-        "--tb=no",
-        "--color=no",
-    ]
-    return [*words, *(["-k", expression] if expression else []), "tests/kernel"]
+@pytest.fixture(scope="module")
+def guests(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, summary: Summary
+) -> Iterator[Guests]:
+    """Start all boots that this run asks for: they do not wait for each other's tests."""
+    write_byte_code()
+    names = {item.callspec.params.get("boot") for item in request.session.items if hasattr(item, "callspec")}
+    expression = request.config.getoption("--guest-tests")
+    with Guests() as guests:
+        for boot in BOOTS:
+            if boot in names:
+                try:
+                    install_tools()
+                    kernel = fetch_kernel(boot.release)
+                except MissingError:
+                    continue  # its test says so
+                guests.start(boot, kernel, tmp_path_factory.mktemp("guest"), expression)
+        yield guests
 
 
-def _environment() -> dict[str, str]:
-    return {"PYTHONPATH": str(_PROJECT / "tests"), "CI": "true"}
+def write_byte_code() -> None:
+    """Compile what the guests import: they keep nothing, and compiling takes them most of a minute."""
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    targets = sorted({target for boot in BOOTS for target in boot.targets})
+    for words in (["compileall", "-q", "src", "tests"], ["pytest", "--collect-only", "-qq", *targets]):
+        done = subprocess.run([sys.executable, "-m", *words], cwd=PROJECT, env=plain, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout.decode()
 
 
-def _reports(guest: Guest) -> Iterator[dict[str, str]]:
-    """Yield how each test of the guest ended. Fails, with the console, if the guest hangs."""
-    running = "nothing yet"
-    try:
-        for line in guest.lines(_SILENCE_S):
-            fields = json.loads(line)
-            if fields.get("outcome") == "started":
-                running = fields["test"]
-            else:
-                yield fields
-    except HungError as error:
-        pytest.fail(f"{error}; it ran {running}\n{_console(guest)}", pytrace=False)
+@pytest.mark.parametrize("boot", BOOTS, ids=[boot.name.replace(" ", "-") for boot in BOOTS])
+def test_kernel(boot: Boot, guests: Guests, summary: Summary, subtests: pytest.Subtests) -> None:
+    kernel_of(boot.release, summary)
+    counts = {"passed": 0, "skipped": 0, "failed": 0}
+    seconds: dict[str, float] = {}
+    for result in guests.results(boot):
+        if isinstance(result, End):
+            assert not result.trouble, result.trouble
+            if result.status == _NO_TESTS and counts == dict.fromkeys(counts, 0):
+                pytest.skip("no test of this boot has such a name")
+            summary.ran(boot, counts, result.seconds, seconds)
+            assert result.status in (0, 1), result
+            assert counts["passed"] + counts["failed"] > 0, counts
+            continue
+        counts[result.outcome] += 1
+        seconds[result.test] = result.seconds
+        if result.outcome != "skipped":
+            summary.ran_in_guests.add(result.test)
+        with subtests.test(msg=result.test):
+            if result.outcome == "failed":
+                pytest.fail(result.detail, pytrace=False)
+            if result.outcome == "skipped":
+                pytest.skip(result.detail)
 
 
-def _console(guest: Guest) -> str:
-    return "\n".join(["the end of its console:", *guest.console().splitlines()[-_CONSOLE_LINES:]])
+# -- the proof that trouble is told --------------------------------------------------------------
+
+
+def end_of(script: str, silence_s: float, folder: Path, summary: Summary) -> End:
+    kernel = kernel_of(RELEASES[-1], summary)
+    with Guest(kernel, ["sh", "-c", script], folder, PROJECT, environment()) as guest:
+        (end,) = follow(guest, silence_s)
+        processes = [guest.machine.pid, guest.files.pid]
+    assert isinstance(end, End)
+    assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
+    return end
+
+
+def test_a_panic_is_told_with_the_console(tmp_path: Path, summary: Summary) -> None:
+    end = end_of("echo c >/proc/sysrq-trigger", 60.0, tmp_path, summary)
+    assert end.status == -1
+    assert end.trouble.startswith("the guest ended before its command did; it ran nothing yet\n")
+    assert "Kernel panic - not syncing: sysrq triggered crash" in end.trouble
+
+
+def test_a_guest_that_hangs_is_told_with_the_test_that_it_ran(tmp_path: Path, summary: Summary) -> None:
+    started = '{"test": "tests/kernel/test_it.py::test_it", "outcome": "started"}'
+    end = end_of(f"echo here it hangs; echo '{started}' >/dev/ttyS1; sleep 1000", 25.0, tmp_path, summary)
+    assert end.trouble.startswith("the guest said nothing for 25 seconds; it ran tests/kernel/test_it.py::test_it\n")
+    assert "here it hangs" in end.trouble
+
+
+# -- what ran nowhere ----------------------------------------------------------------------------
+
+
+def test_every_kernel_test_ran_somewhere(summary: Summary) -> None:
+    """Last of all tests: what was skipped on this machine and in all guests is in a reviewed list, or fails."""
+    if not os.environ.get("CI"):
+        pytest.skip("asked only where CI runs: a machine of one's own may lack much")
+    if not summary.is_complete():
+        pytest.skip("needs tests/kernel and all guests in the same run")
+    nowhere = summary.skipped_here - summary.ran_in_guests
+    assert sorted(test for test in nowhere if not test.startswith(tuple(RAN_NOWHERE))) == []
+
+
+@pytest.mark.parametrize("beginning", [*LEFT_OUT, *RAN_NOWHERE])
+def test_lists_name_tests_that_exist(beginning: str) -> None:
+    file, _, test = beginning.partition("::")
+    assert f"def {test}" in (PROJECT / file).read_text()
