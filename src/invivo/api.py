@@ -9,6 +9,7 @@ from invivo.pipeline import Compilation, CompileOptions, compile_source
 from invivo.probes.machine import Machine
 from invivo.runtime.process import Child
 from invivo.runtime.session import Session, SessionOptions
+from invivo.script_files import DiskFiles
 from invivo.target import Scope
 
 
@@ -66,7 +67,7 @@ def compile_text(
 
     ``name`` is what messages call the program.
     """
-    options = CompileOptions(parameters=tuple(map(str, parameters)), unsafe=unsafe)
+    options = CompileOptions(parameters=tuple(map(str, parameters)), unsafe=unsafe, files=DiskFiles())
     with Machine(scope, pid) as machine:
         return compile_source(SourceFile(name, program_text), machine, options)
 

@@ -33,11 +33,15 @@ class SourceFile(Record, eq=False):
 
 
 class Span(Record):
-    """A half-open range of characters of one source: ``source.text[start:end]``."""
+    """A half-open range of characters of one source: ``source.text[start:end]``.
+
+    ``origin``: the call of the macro whose text this is, if it came into the program by one.
+    """
 
     source: SourceFile
     start: int
     end: int
+    origin: Span | None = None
 
     def location(self) -> Location:
         """Return line and column numbers (from 1; the end column is exclusive)."""
@@ -49,7 +53,16 @@ class Span(Record):
 
     def to(self, other: Span) -> Span:
         """Return the span from the start of this one to the end of the other."""
-        return Span(self.source, self.start, max(self.end, other.end))
+        return Span(self.source, self.start, max(self.end, other.end), self.origin)
+
+    def origins(self) -> tuple[Span, ...]:
+        """Return the calls of macros that brought this text into the program, the innermost first."""
+        found: list[Span] = []
+        span = self.origin
+        while span is not None:
+            found.append(span)
+            span = span.origin
+        return tuple(found)
 
     @property
     def text(self) -> str:
@@ -82,6 +95,7 @@ class Code(Enum):
     BAD_ATTACH_POINT = "bad-attach-point"
     BAD_CONFIG = "bad-config"
     BAD_DECLARATION = "bad-declaration"
+    BAD_IMPORT = "bad-import"
     NOT_SUPPORTED = "not-supported"
     # Probes.
     NO_MATCH = "no-match"

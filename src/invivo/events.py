@@ -178,6 +178,7 @@ class Complaint(Record):
     code: int = 0
     source: str = ""  # the place, rendered: the source line and its underline
     place: str = ""  # "stdin:1:20-32": where, as text
+    expanded_from: tuple[tuple[str, str], ...] = ()  # place and source of the macros' calls, innermost first
 
 
 class Loss(Record):

@@ -16,9 +16,11 @@ from invivo.lang.lower import lower
 from invivo.lang.parse import parse
 from invivo.passes import run as run_passes
 from invivo.record import Record
-from invivo.target import Target
+from invivo.target import NoFiles, ScriptFiles, Target
 
 _NO_ENVIRONMENT: Mapping[str, str] = {}
+_NO_FILES: ScriptFiles = NoFiles()
+_EXPANDED = ("assert",)  # what the library says in the language itself, beside macros of the script
 
 
 class CompileOptions(Record):
@@ -26,6 +28,7 @@ class CompileOptions(Record):
 
     ``bpftrace``: the neighbour's meaning where it differs from ours (docs/language/differences.md).
     ``warnings``: programs report lookups, updates and deletions that fail.
+    ``files``: what scripts may import and include; ``includes``: headers that are, unasked.
     """
 
     parameters: tuple[str, ...] = ()
@@ -33,6 +36,8 @@ class CompileOptions(Record):
     bpftrace: bool = False
     environment: Mapping[str, str] = _NO_ENVIRONMENT
     warnings: bool = False
+    files: ScriptFiles = _NO_FILES
+    includes: tuple[str, ...] = ()
 
 
 class Compilation(Record):
@@ -49,6 +54,14 @@ def compile_source(source: SourceFile, target: Target, options: CompileOptions |
     options = options or CompileOptions()
     diagnostics = Diagnostics()
     script = parse(source, options.parameters)
+    if options.includes:
+        from invivo.lang.cdecl.header_text import with_includes
+
+        script = with_includes(script, options.includes)
+    if script.imports or script.macros or script.subprograms or any(word in source.text for word in _EXPANDED):
+        from invivo.lang.expand import expand
+
+        script = expand(script, options.files, options.parameters, diagnostics)
     config, settings = read_config(script.config, options.environment, diagnostics)
     checked = check(
         script,
@@ -59,6 +72,7 @@ def compile_source(source: SourceFile, target: Target, options: CompileOptions |
         unsafe=options.unsafe,
         bpftrace=options.bpftrace,
         warnings=options.warnings,
+        files=options.files,
     )
     program = run_passes(lower(checked, settings))
     try:

@@ -34,6 +34,9 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
     for note in diagnostic.notes:
         lines.append(f"  {_place(note.span)}note: {_printable(note.message)}")
         lines += _marked_line(note.span)
+    for origin in _origins(diagnostic):
+        lines.append(f"  {_place(origin)}note: expanded from here")
+        lines += _marked_line(origin)
     if diagnostic.hint:
         lines.append(f"  hint: {_printable(_clause(diagnostic.hint))}")
     return "\n".join(lines)
@@ -47,13 +50,16 @@ def format_bpftrace(diagnostic: Diagnostic) -> str:
                 ~~~
         HINT: hint text
 
-    A span of several lines has all of them and nothing below; a note is a block of its own.
+    A span of several lines has all of them and nothing below; a note is a block of its own, and
+    so is each call of a macro that brought the text into the program.
     """
     severity = "ERROR" if diagnostic.severity is Severity.ERROR else "WARNING"
     prefix = "syntax: " if diagnostic.code in _SYNTAX_CODES else ""
     lines = _bpftrace_block(diagnostic.span, severity, prefix + diagnostic.message)
     for note in diagnostic.notes:
         lines += _bpftrace_block(note.span, severity, note.message)
+    for origin in _origins(diagnostic):
+        lines += _bpftrace_block(origin, severity, "expanded from")
     if diagnostic.hint:
         lines.append(f"HINT: {_printable(diagnostic.hint)}")
     return "\n".join(lines)
@@ -68,6 +74,10 @@ def _clause(message: str) -> str:
     if message[:1].isupper() and message[1:2].islower():
         message = message[0].lower() + message[1:]
     return message[:-1] if message.endswith(".") and not message.endswith("..") else message
+
+
+def _origins(diagnostic: Diagnostic) -> tuple[Span, ...]:
+    return () if diagnostic.span is None else diagnostic.span.origins()
 
 
 def _place(span: Span | None) -> str:

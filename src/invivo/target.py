@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
 
-from invivo.diagnostics import Span
+from invivo.diagnostics import SourceFile, Span
 from invivo.ir.types import Enumeration, Field, Struct, Type
 from invivo.record import Record
 
@@ -263,3 +263,50 @@ class Target(Protocol):
     def has(self, feature: str) -> bool:
         """Whether the kernel has a helper, kfunc or feature; tried on use, by BTF first."""
         ...
+
+
+class ImportedFile(Record):
+    """A file that a script names. ``identity`` is the same for all names of one file."""
+
+    source: SourceFile
+    identity: str
+
+
+class FoundFiles(Record):
+    """What a script's import means: files, or ``refused`` says why not, or neither.
+
+    ``checked``: the paths that were looked at.
+    """
+
+    files: tuple[ImportedFile, ...] = ()
+    checked: tuple[str, ...] = ()
+    refused: str = ""
+
+
+class ScriptFiles(Protocol):
+    """The files beside a script, as a compile sees them."""
+
+    def identity(self, name: str) -> str:
+        """What tells the file of a script from all others."""
+        ...
+
+    def find(self, path: str, importer: str) -> FoundFiles:
+        """Read the file or the folder that a script imports; ``importer`` is that script's name."""
+        ...
+
+    def header(self, path: str, importer: str, *, quoted: bool) -> ImportedFile | None:
+        """Read a C header of the user's own: beside the script if its name is quoted, and where ``-I`` says."""
+        ...
+
+
+class NoFiles:
+    """No files at all: what there is for a script that stands alone."""
+
+    def identity(self, name: str) -> str:
+        return name
+
+    def find(self, path: str, importer: str) -> FoundFiles:
+        return FoundFiles(checked=(path,))
+
+    def header(self, path: str, importer: str, *, quoted: bool) -> ImportedFile | None:
+        return None

@@ -23,6 +23,8 @@ LAZY = {
         "invivo.lang.cdecl.headers",
         "invivo.lang.declared",
     },  # scripts with C declarations
+    "lang.expand": {"invivo.lang.expand.imports", "invivo.lang.parse"},  # imports; macros of the library
+    "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand"},  # --include; macros, imports, functions
     "output.json_lines": {"time"},  # time series
     "output.ndjson": {"binascii", "time"},  # buffers; the header
     "runtime.decode": {"socket"},  # network addresses

@@ -14,6 +14,7 @@ names and how they come about stand in `STAGES`.  ``pytest --bless`` rewrites th
 from __future__ import annotations
 
 import difflib
+import posixpath
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -29,16 +30,18 @@ from invivo.ir.text import format_program
 from invivo.lang.cdecl import parse_declarations
 from invivo.lang.check import check
 from invivo.lang.config import read_config
+from invivo.lang.expand import expand
 from invivo.lang.lower import lower
 from invivo.lang.parse import parse
 from invivo.lang.text import format_script
 from invivo.pipeline import Compilation, CompileOptions, compile_source
 from invivo.rendering import format_bpftrace, format_diagnostic
+from invivo.target import FoundFiles, ImportedFile
 
 Render = Callable[[str, Mapping[str, str]], str]
 """From a program and the input sections to an expected section."""
 
-INPUTS: Final = ("parameters", "options")
+INPUTS: Final = ("parameters", "options", "files")
 
 
 def _parsed(program: str, inputs: Mapping[str, str]) -> str:
@@ -83,6 +86,39 @@ def _checked(program: str, inputs: Mapping[str, str]) -> str:
     return "\n".join(map(format_diagnostic, found)) or "none"
 
 
+def _expanded(program: str, inputs: Mapping[str, str]) -> str:
+    script = parse(_source(program), _parameters(inputs))
+    return format_script(expand(script, FixtureFiles(inputs), _parameters(inputs), Diagnostics()))
+
+
+def _in_bpftraces_form(program: str, inputs: Mapping[str, str]) -> str:
+    options = CompileOptions(_parameters(inputs), bpftrace=True, files=FixtureFiles(inputs))
+    try:
+        found = compile_source(_source(program), FixtureTarget(), options).warnings
+    except CompileError as error:
+        found = error.diagnostics
+    return "\n".join(map(format_bpftrace, found)) or "none"
+
+
+class FixtureFiles:
+    """The files of a case, in its section ``files``: each after a line ``>>> NAME``."""
+
+    def __init__(self, inputs: Mapping[str, str]) -> None:
+        pieces = inputs.get("files", "").split(">>> ")[1:]
+        self._files = {name.strip(): text for name, _, text in (piece.partition("\n") for piece in pieces)}
+
+    def identity(self, name: str) -> str:
+        return posixpath.normpath(name)
+
+    def find(self, path: str, importer: str) -> FoundFiles:
+        place = posixpath.normpath(posixpath.join(posixpath.dirname(importer), path))
+        names = [name for name in self._files if name == place or posixpath.dirname(name) == place]
+        return FoundFiles(tuple(ImportedFile(SourceFile(name, self._files[name]), name) for name in names), (place,))
+
+    def header(self, path: str, importer: str, *, quoted: bool) -> ImportedFile | None:
+        return next(iter(self.find(path, importer).files), None)
+
+
 def _lowered(program: str, inputs: Mapping[str, str]) -> str:
     script = parse(_source(program), _parameters(inputs))
     diagnostics = Diagnostics()
@@ -103,13 +139,16 @@ def _compiled(program: str, inputs: Mapping[str, str]) -> Compilation:
     """Compile for the frozen machine; the section ``options`` has ``unsafe`` or settings such as ``A=1``."""
     words = shlex.split(inputs.get("options", ""))
     environment = dict(word.split("=", 1) for word in words if "=" in word)
-    options = CompileOptions(_parameters(inputs), unsafe="unsafe" in words, environment=environment)
+    options = CompileOptions(
+        _parameters(inputs), unsafe="unsafe" in words, environment=environment, files=FixtureFiles(inputs)
+    )
     return compile_source(_source(program), FixtureTarget(), options)
 
 
 STAGES: Final[dict[str, dict[str, Render]]] = {
     "parse": {"ast": _parsed, "diagnostics": _diagnostics, "bpftrace": _bpftrace},
     "cdecl": {"diagnostics": _c_diagnostics},
+    "expand": {"ast": _expanded, "diagnostics": _checked, "bpftrace": _in_bpftraces_form},
     "check": {"diagnostics": _checked},
     "lower": {"ir": _lowered},
     "bpf": {"bpf": _instructions, "image": _image},

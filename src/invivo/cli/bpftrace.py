@@ -280,6 +280,8 @@ def _run(arguments: Arguments) -> int:
         suppress_warnings=arguments.has("no-warnings"),
         environment=_environment(),
         bpftrace=True,
+        include_folders=tuple(arguments.values("I")),
+        includes=tuple(arguments.values("include")),
     )
     try:
         return trace(request)

@@ -29,6 +29,8 @@ OPTIONS = (
            choices=STAGES),
     Option(("--dry-run",), help="load and attach, then end", section="behaviour"),
     Option(("--unsafe",), help="allow what changes the system: system()"),
+    Option(("-I",), "DIR", "look for C headers in this folder, too"),
+    Option(("--include",), "FILE", "include a C header before the program"),
     Option(("-k", "--warnings"), help="report failed lookups and updates, too"),
     Option(("-h", "--help"), help="show this"),
 )  # fmt: skip
@@ -89,6 +91,8 @@ def understand(arguments: Arguments) -> Request:
         dry_run=arguments.has("dry-run"),
         unsafe=arguments.has("unsafe"),
         warnings=arguments.has("warnings"),
+        include_folders=tuple(arguments.values("I")),
+        includes=tuple(arguments.values("include")),
     )
 
 

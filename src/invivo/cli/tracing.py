@@ -21,7 +21,7 @@ from invivo.probes.machine import Machine
 from invivo.record import Record
 from invivo.runtime.process import Child
 from invivo.runtime.session import Session, SessionOptions
-from invivo.target import Scope
+from invivo.target import NoFiles, Scope, ScriptFiles
 from invivo.version import VERSION
 
 _NOTHING: Mapping[str, str] = {}
@@ -47,7 +47,7 @@ class Request(Record):
 
     ``form``: text, json, ndjson. ``buffering``: "" (what suits the output), line, full, none.
     ``environment``: variables whose settings (``BPFTRACE_MAX_STRLEN``) win over the program's own.
-    ``bpftrace``: that command's meaning of everything.
+    ``bpftrace``: that command's meaning of everything. ``include_folders``, ``includes``: of C headers.
     """
 
     source: SourceFile
@@ -67,6 +67,8 @@ class Request(Record):
     suppress_warnings: bool = False
     environment: Mapping[str, str] = _NOTHING
     bpftrace: bool = False
+    include_folders: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
 
 
 def trace(request: Request) -> int:
@@ -89,12 +91,19 @@ def trace(request: Request) -> int:
 
 def compile_request(request: Request) -> Compilation:
     """Compile, and show what the compiler warns of. Raises `CompileError`."""
+    files: ScriptFiles = NoFiles()
+    if "import" in request.source.text or "#include" in request.source.text or request.includes:
+        from invivo.script_files import DiskFiles
+
+        files = DiskFiles(request.include_folders)
     options = CompileOptions(
         parameters=request.parameters,
         unsafe=request.unsafe,
         bpftrace=request.bpftrace,
         environment=request.environment,
         warnings=request.warnings,
+        files=files,
+        includes=request.includes,
     )
     with Machine(request.scope, request.pid) as machine:
         compilation = compile_source(request.source, machine, options)

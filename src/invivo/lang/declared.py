@@ -48,8 +48,10 @@ class DeclaredTarget:
             self._constants.setdefault(name, (Enumeration("", 32, value < 0, ((name, value),)), value))
         self._anonymous = 0
         self._open: set[tuple[str, str]] = set()  # being laid out
+        self._typedefs: dict[str, Type] = {}
         for struct in declarations.structs:
             self._lay_out(struct)
+        self._typedefs = {name: self._type(member.type, member)[0] for name, member in declarations.typedefs}
 
     # -- laying out ----------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class DeclaredTarget:
         return next((field for field in laid.fields if field.name == name), None)
 
     def typedef(self, name: str) -> Type | None:
-        return self._target.typedef(name)
+        return self._typedefs.get(name) or self._target.typedef(name)
 
     def enumeration(self, name: str) -> Enumeration | None:
         return self._enums.get(name) or self._target.enumeration(name)

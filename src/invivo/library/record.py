@@ -310,3 +310,4 @@ class Builtin(Record, eq=False):
     in_loops: bool = True
     macro: bool = False
     aliases: tuple[str, ...] = ()
+    text: str = ""  # its definitions in the language itself: the calls are expanded

@@ -166,4 +166,6 @@ def complaint_text(event: Complaint, escape: Callable[[str], str]) -> str:
     if event.helper:
         lines += f"Additional Info - helper: {event.helper}, retcode: {event.code}\n"
         lines += event.source
+    for origin, source in event.expanded_from:
+        lines += f"{origin}: {event.severity}: expanded from\n" + (source if event.helper else "")
     return lines

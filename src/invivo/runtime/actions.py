@@ -326,14 +326,21 @@ def complaint(severity: str, message: str, span: Span | None, helper: str = "", 
     if span is None:
         return Complaint(severity, message, "", 0, 0, helper, code)
     at = span.location()
+    place, source = _rendered(span)
+    expanded_from = tuple(_rendered(origin) for origin in span.origins())
+    return Complaint(
+        severity, message, span.source.name, at.line, at.column, helper, code, source, place, expanded_from
+    )
+
+
+def _rendered(span: Span) -> tuple[str, str]:
+    """A place as text, and its source."""
+    at = span.location()
     name = span.source.name
     if at.line != at.end_line:
         lines = [span.source.line(number) for number in range(at.line, at.end_line + 1)]
-        place = f"{name}:{at.line}-{at.end_line}"
-        return Complaint(severity, message, name, at.line, at.column, helper, code, "\n".join(lines) + "\n", place)
+        return f"{name}:{at.line}-{at.end_line}", "\n".join(lines) + "\n"
     line = span.source.line(at.line)
     tabs = line[: at.column - 1].count("\t")
     underline = " " * (at.column - 1 + 3 * tabs) + "~" * max(1, at.end_column - at.column)
-    place = f"{name}:{at.line}:{at.column}-{at.end_column}"
-    source = line.replace("\t", "    ") + f"\n{underline}\n"
-    return Complaint(severity, message, name, at.line, at.column, helper, code, source, place)
+    return f"{name}:{at.line}:{at.column}-{at.end_column}", line.replace("\t", "    ") + f"\n{underline}\n"

@@ -83,17 +83,19 @@ class Define(Record, eq=False):
 
 
 class Include(Record, eq=False):
-    """``#include <path>``."""
+    """``#include <path>``, ``#include "path"``. ``line`` counts in the script's C alone, from 1."""
 
     path: str
     span: Span
+    quoted: bool
+    line: int = 0
 
 
 class Declarations(Record):
     """Everything that a script's C says, each in the order of the text.
 
     ``structs`` and ``enums`` are those with a name, also those inside others.
-    ``constants`` are the enums' values.
+    ``constants`` are the enums' values. ``includes`` are those that were not read.
     """
 
     structs: tuple[StructDeclaration, ...]
@@ -101,3 +103,4 @@ class Declarations(Record):
     defines: tuple[Define, ...]
     includes: tuple[Include, ...]
     constants: tuple[tuple[str, int], ...]
+    typedefs: tuple[tuple[str, Member], ...] = ()

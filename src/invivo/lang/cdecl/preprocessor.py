@@ -24,8 +24,8 @@ class Preprocessor:
     def active(self) -> bool:
         return all(counts for _, counts, _ in self.open)
 
-    def directive(self, source: SourceFile, start: int, stop: int, diagnostics: Diagnostics) -> None:
-        """Act on one line that begins with ``#``."""
+    def directive(self, source: SourceFile, start: int, stop: int, diagnostics: Diagnostics) -> Include | None:
+        """Act on one line that begins with ``#``; return what it includes."""
         r = Reader(source, start, stop, self.found)
         r.expect("#")
         word = r.text
@@ -49,13 +49,14 @@ class Preprocessor:
                 self.predefined.discard(name)
                 self.found.defines.pop(name, None)
             case "include":
-                self.found.includes.append(_include(r, start, stop))
+                return _include(r, start, stop)
             case "pragma" | "":
                 pass
             case "error":
                 r.fail(f"#error {source.text[r.start : stop].strip()}", Span(source, start, stop))
             case _:
                 r.fail(f"unknown preprocessor line '#{word}'", span)
+        return None
 
     def _continue(self, r: Reader, word: str, span: Span) -> None:
         if not self.open:
@@ -125,4 +126,4 @@ def _include(r: Reader, start: int, stop: int) -> Include:
     path = re.match(r"<([^>]+)>|\"([^\"]+)\"", text)
     if path is None:
         r.fail('expected <file> or "file" after #include', Span(r.source, start, stop))
-    return Include(path[1] or path[2], Span(r.source, start, r.start + path.end()))
+    return Include(path[1] or path[2], Span(r.source, start, r.start + path.end()), path[1] is None)

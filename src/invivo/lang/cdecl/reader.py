@@ -6,7 +6,7 @@ import re
 from typing import Final, NoReturn
 
 from invivo.diagnostics import Code, Diagnostic, SourceFile, Span
-from invivo.lang.cdecl.declarations import Define, EnumDeclaration, Include, StructDeclaration
+from invivo.lang.cdecl.declarations import Define, EnumDeclaration, Include, Member, StructDeclaration
 
 _TOKEN: Final = (
     r"(?:\s++|//[^\n]*+|/\*(?s:.*?)\*/)*+"
@@ -78,3 +78,4 @@ class Found:
         self.defines: dict[str, Define] = {}
         self.includes: list[Include] = []
         self.constants: dict[str, int] = {}
+        self.typedefs: dict[str, Member] = {}

@@ -40,7 +40,11 @@ _TAGS: Final = ("struct", "union", "enum")
 
 
 def read_definition(r: Reader) -> None:
-    """Read ``struct x { ... } __attribute__((packed));``."""
+    """Read ``struct x { ... } __attribute__((packed));``, or a typedef."""
+    if r.accept("typedef"):
+        for member in _members(r):
+            r.found.typedefs[member.name] = member
+        return
     type_ = _specifier(r)
     if isinstance(type_, StructDeclaration) and not type_.name:
         r.fail(f"a {type_.keyword} outside of others has a name", type_.span)
@@ -65,10 +69,11 @@ def _specifier(r: Reader) -> CType:
     elif r.text == "void":
         r.advance()
         type_ = VoidType()
-    elif r.text in ("typedef", "static", "extern", "inline", "float", "double"):
+    elif r.text in ("static", "extern", "inline", "float", "double"):
         r.fail(f"'{r.text}' is not supported in a declaration")
     else:
-        type_ = NamedType("", r.text)
+        known = r.found.typedefs.get(r.text)
+        type_ = NamedType("", r.text) if known is None else known.type
         r.advance()
     _qualifiers(r)
     return type_

@@ -16,7 +16,7 @@ from invivo.lang.check.statements import check_block
 from invivo.library.record import Config
 from invivo.library.spelling import spell
 from invivo.record import replace
-from invivo.target import Target
+from invivo.target import NoFiles, ScriptFiles, Target
 
 _MAX_ROUNDS = 20
 
@@ -31,10 +31,10 @@ def check(
     unsafe: bool = False,
     bpftrace: bool = False,
     warnings: bool = False,
+    files: ScriptFiles | None = None,
 ) -> Checked:
     """Type a script against a machine. Raises `CompileError` with everything that is wrong."""
-    _refuse_what_is_not_supported(script, diagnostics)
-    target, defines, constants = _declare(script, target, diagnostics, bpftrace=bpftrace)
+    target, defines, constants = _declare(script, target, files or NoFiles(), diagnostics, bpftrace=bpftrace)
     diagnostics.stop_on_errors()
     instances = expand_probes(script, target, config, diagnostics)
     checker = Checker(target, config, parameters, check_expression)
@@ -53,7 +53,7 @@ def check(
 
 
 def _declare(
-    script: ast.Script, target: Target, diagnostics: Diagnostics, *, bpftrace: bool
+    script: ast.Script, target: Target, files: ScriptFiles, diagnostics: Diagnostics, *, bpftrace: bool
 ) -> tuple[Target, dict[str, ast.Expr | None], Callable[[str], int | None]]:
     """Put the script's own C types before the machine's; return these, its ``#define``s, and the
     constants of headers if it includes any."""
@@ -63,7 +63,7 @@ def _declare(
     from invivo.lang.cdecl.headers import check_include, header_constant
     from invivo.lang.declared import DeclaredTarget
 
-    declarations = parse_declarations(script.c_statements, diagnostics)
+    declarations = parse_declarations(script.c_statements, diagnostics, files=files)
     for include in declarations.includes:
         check_include(include, diagnostics, bpftrace=bpftrace)
     defines = {define.name: define.value for define in declarations.defines}
@@ -96,7 +96,7 @@ def _merge(into: Diagnostics, found: list[tuple[Instance, Diagnostic]]) -> None:
     places: dict[tuple[object, ...], list[tuple[Instance, Diagnostic]]] = {}
     for instance, diagnostic in found:
         span = diagnostic.span
-        places.setdefault((diagnostic.code, span and (span.start, span.end)), []).append((instance, diagnostic))
+        places.setdefault((diagnostic.code, span), []).append((instance, diagnostic))
     for same in places.values():
         first = same[0][0]
         others = {id(instance): len(instance.plan.points) for instance, _ in same if instance is not first}
@@ -139,13 +139,3 @@ def _check_declarations(checker: Checker, diagnostics: Diagnostics) -> None:
                 "Type from value/key type: hash",
                 f"a value for each processor suits count() and its like, not '{spell(info.value)}'",
             )
-
-
-def _refuse_what_is_not_supported(script: ast.Script, diagnostics: Diagnostics) -> None:
-    """What the parser understands and nothing after it does yet."""
-    for import_ in script.imports:
-        diagnostics.error(Code.NOT_SUPPORTED, import_.span, "imports are not supported yet")
-    for macro in script.macros:
-        diagnostics.error(Code.NOT_SUPPORTED, macro.span, "macros are not supported yet")
-    for subprogram in script.subprograms:
-        diagnostics.error(Code.NOT_SUPPORTED, subprogram.span, "fn subprograms are not supported yet")
