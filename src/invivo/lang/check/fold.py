@@ -33,6 +33,8 @@ class Folder:
                 return self._text(argument)
             case ast.Comptime(_, operand):
                 return self(operand)
+            case ast.BlockExpr(_, ast.Block(_, (), operand)) if operand is not None:
+                return self(operand)
             case ast.Name():
                 return self.constants.get(node)
             case _:

@@ -35,6 +35,8 @@ def space_of(instance: Instance, node: ast.Node) -> AddressSpace:
             return space_of(instance, pointing)
         case ast.Cast(_, _, operand) | ast.Increment(_, operand) | ast.Unary(_, _, operand):
             return space_of(instance, operand)
+        case ast.BlockExpr(_, ast.Block(_, _, result)) if result is not None:
+            return space_of(instance, result)
         case ast.Member(_, object_) | ast.Index(_, object_) | ast.TupleIndex(_, object_):
             if not isinstance(object_, ast.Name):
                 return space_of(instance, object_)
