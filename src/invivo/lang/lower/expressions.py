@@ -493,6 +493,8 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
         case ast.Member() if is_args(node.object) and not place.zeroed:
             argument = memory.find_argument(body, node.name)
             load_access(body.emit(node), argument.access, argument.type, place)
+        case _ if not place.zeroed and source_capacity <= capacity:
+            memory.read_characters(body, memory.locate(body, node), place, capacity, source_capacity)
         case _:
             memory.read_string(body, memory.locate(body, node), place, capacity, source_capacity)
 

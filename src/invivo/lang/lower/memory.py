@@ -281,6 +281,19 @@ def read_string(body: Body, where: Located, place: Place, capacity: int, source_
     guard_string(body.bare_emit(), code, place, capacity)
 
 
+def read_characters(body: Body, where: Located, place: Place, capacity: int, source_capacity: int) -> None:
+    """Copy an array of characters, which may be full and so have no terminator."""
+    b = body.b
+    if isinstance(where, Place):
+        read_into(body, where, place, source_capacity)
+    else:
+        target = b.offset(place.pointer, place.offset)
+        code = b.call(read_helper(where.space), target, source_capacity, remote_address(body, where))
+        guard_string(body.bare_emit(), code, place, capacity)
+    if source_capacity < capacity:
+        b.store(place.pointer, place.offset + source_capacity, 1, 0)
+
+
 def copy_buffer(body: Body, source: Place, place: Place, capacity: int) -> None:
     """Copy a buffer's length and as many bytes; the rest of the place becomes zero."""
     b = body.b
