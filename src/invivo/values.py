@@ -115,7 +115,7 @@ def _stats(value: StatsValue) -> str:
 
 
 def _histogram(value: HistogramValue) -> str:
-    return "\n" + "\n".join(histogram_lines(value))
+    return "".join(f"\n{line}" for line in histogram_lines(value))
 
 
 def _series(value: SeriesValue) -> str:
@@ -198,15 +198,46 @@ def _linear_bound(step: int) -> Callable[[int], str]:
 
 # -- time series -------------------------------------------------------------------------------
 
+_PLOT_WIDTH = 53  # columns, the axes at both ends counted
+
 
 def series_lines(value: SeriesValue) -> list[str]:
-    """One line an interval: its start (UTC would mislead: the machine's time zone), and the value."""
+    """A line an interval: when it begins (local time), its place between the least and the greatest value, its value.
+
+    A point marks zero where there are values on both sides of it.
+    """
     import time  # only here; a program without time series needs no clock
 
-    if not value.points:
+    known = [point for _, point in value.points if point is not None]
+    if not known:
         return ["<no data>"]
-    lines: list[str] = []
+    low, high = min(known), max(known)
+    unit, digits = _clock_unit(value.interval_ns)
+    width = len("hh:mm:ss") + (digits and digits + 1) + 1
+    margin, last = " " * width, _PLOT_WIDTH - 1
+    bounds = f"{margin}{low:<{last}}{high}"
+    lines = [bounds, f"{'hh:mm:ss' + unit:<{width}}|{'_' * (last - 1)}|"]
+    axis = ["|", *" " * (last - 1), "|"]
+    if low < 0 < high:
+        axis[_place(0, low, high)] = "."
     for start_ns, point in value.points:
         clock = time.strftime("%H:%M:%S", time.localtime(start_ns // 10**9))
-        lines.append(f"{clock}.{start_ns // 10**6 % 1000:03} | {'-' if point is None else point}")
+        part = f".{start_ns % 10**9 // 10 ** (9 - digits):0{digits}}" if digits else ""
+        plot = axis.copy()
+        if point is not None:
+            plot[_place(point, low, high)] = "*"
+        lines.append(f"{clock}{part} {''.join(plot)} {'-' if point is None else point}")
+    lines += [f"{margin}v{'_' * (last - 1)}v", bounds]
     return lines
+
+
+def _clock_unit(interval_ns: int) -> tuple[str, int]:
+    """The header's ending and the decimals of a second that tell intervals apart."""
+    for unit, digits, unit_ns in (("", 0, 10**9), (".ms", 3, 10**6), (".us", 6, 10**3)):
+        if interval_ns % unit_ns == 0:
+            return unit, digits
+    return ".ns", 9
+
+
+def _place(value: int, low: int, high: int) -> int:
+    return (value - low) * (_PLOT_WIDTH - 1) // (high - low) if high > low else 0

@@ -484,12 +484,13 @@ class Expressions:
         if not keyed:
             return "true"
         map_ = self.choose.choice(keyed)
-        access = self.access(map_)
-        name, keys = access.split("[", 1)
-        keys = keys.removesuffix("]")
-        argument = f"{name}, {keys}" if len(map_.keys) == 1 else f"{name}, ({keys})"
         call = self.choose.choice(("has_key", "has_key", "delete")) if not self.quiet else "has_key"
-        return f"{call}({argument if self.chance(70) else access})"
+        return f"{call}({self.map_and_key(map_) if self.chance(70) else self.access(map_)})"
+
+    def map_and_key(self, map_: Map) -> str:
+        name, keys = self.access(map_).split("[", 1)
+        keys = keys.removesuffix("]")
+        return f"{name}, {keys}" if len(map_.keys) == 1 else f"{name}, ({keys})"
 
     def memory_question(self, depth: int) -> str:
         """Two tuples or records, compared."""

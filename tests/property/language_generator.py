@@ -31,7 +31,7 @@ _NUMBER_DIRECTIVES = (
     *("%ld", "%lu", "%lx", "%llu", "%hd", "%hhd", "%hhx", "%hu"),
     *("%5d", "%-5d|", "%05d", "%+d", "%#x", "%8x", "%-8x|", "%08x", "%#o", "%-4c|"),
 )
-AGGREGATIONS = ("count", "sum", "avg", "stats", "min", "max", "hist", "lhist")
+AGGREGATIONS = ("count", "sum", "avg", "stats", "min", "max", "hist", "lhist", "tseries")
 
 # Forms of the syntax that no generated program has, and why.
 EXCLUDED_FORMS = {
@@ -207,6 +207,11 @@ class ProgramWriter(Expressions):
             text = f"let ${name} : {type_} = {self.cast_of(type_)};"
             self.scopes[-1].append(Variable(name, Number("typeof"), False))
             return text
+        if kind == 5 and (found := [m for m in self.maps if m.keys and (not m.aggregation or m.aggregation in READABLE)]):
+            map_ = self.choose.choice(found)
+            text = f"_ = find({self.map_and_key(map_)}, ${name});"
+            self.scopes[-1].append(Variable(name, map_.shape))
+            return text
         shape: Shape = self.array_shape() if self.chance(10) else self.value_shape(2)
         value = self.expression(shape, 3)
         self.scopes[-1].append(Variable(name, shape))
@@ -268,6 +273,10 @@ class ProgramWriter(Expressions):
                 return f"{access} = hist({self.number(2)}{bits});"
             case "lhist":
                 return f"{access} = lhist({self.number(2)}, 0, 100, {10 if len(map_.name) % 2 else 7});"
+            case "tseries":
+                # So long an interval that a program does not see it end.
+                reduce = ("", ', "avg"', ', "max"', ', "min"', ', "sum"')[int(map_.name[2:]) % 5]
+                return f"{access} = tseries({self.number(2)}, 10000d, {1 + len(map_.name)}{reduce});"
             case other:
                 return f"{access} = {other}({self.number(2)});"
 

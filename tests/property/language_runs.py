@@ -26,6 +26,7 @@ from invivo.events import (
     Output,
     Printed,
     Row,
+    SeriesValue,
     StatsValue,
     Symbol,
     Value,
@@ -209,6 +210,8 @@ def plain(value: Value) -> object:
             return ("stats", count, average, total)
         case HistogramValue(bars):
             return ("hist", tuple((bar.low, bar.high, bar.count) for bar in bars))
+        case SeriesValue(_, points):
+            return ("series", *(point for _, point in points))
         case Symbol(address, name):
             return name or hex(address)
         case bool():

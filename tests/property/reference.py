@@ -508,6 +508,14 @@ class Interpreter:
             return
         self.variables[variable] = zero(variable.type) if value is None else convert(self.value(value), variable.type)
 
+    def find(self, node: ast.Call) -> Value:
+        for argument in node.arguments:
+            if isinstance(argument, ast.ScratchVariable) and argument in self.instance.declared:
+                variable = self.instance.variables[argument]
+                assert variable.type is not None
+                self.variables[variable] = zero(variable.type)
+        return self.value(self.instance.expansions[node])
+
     def assign(self, node: ast.Assign) -> None:
         match node.target:
             case ast.ScratchVariable() as target:

@@ -67,6 +67,7 @@ class Runs(Protocol):
     def show(self, kind: str, *what: object) -> None: ...
     def ask(self, action: str, map_: str = "", *numbers: int) -> None: ...
     def complain(self, severity: str, message: str) -> None: ...
+    def find(self, node: ast.Call) -> Value: ...
     def leave(self) -> None: ...
 
 
@@ -200,6 +201,10 @@ def _has_key(runs: Runs, node: ast.Call) -> Value:
     return runs.maps[_map(node).name].has(_key(runs, node))
 
 
+def _find(runs: Runs, node: ast.Call) -> Value:
+    return runs.find(node)
+
+
 def _len(runs: Runs, node: ast.Call) -> Value:
     return len(runs.maps[_map(node).name].all_keys())
 
@@ -320,6 +325,7 @@ CALLS: dict[str, Callable[[Runs, ast.Call], Value]] = {
     "zero": _zero,
     "delete": _delete,
     "has_key": _has_key,
+    "find": _find,
     "len": _len,
     "str": _str,
     "buf": _buf,

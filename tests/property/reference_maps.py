@@ -7,7 +7,7 @@ from invivo.ir.types import Type
 from invivo.lang.check.model import MapInfo
 from property.reference_values import UnspecifiedError, Value, bucket_of, buckets, convert, frozen, quotient, wrap, zero
 
-AGGREGATIONS = frozenset(["count", "sum", "avg", "stats", "min", "max", "hist", "lhist"])
+AGGREGATIONS = frozenset(["count", "sum", "avg", "stats", "min", "max", "hist", "lhist", "tseries"])
 
 Key = tuple[Value, ...] | None
 
@@ -99,6 +99,8 @@ class Store:
             case t.Histogram() | t.LinearHistogram() as shape:
                 bucket = bucket_of(shape, wrap(value, 64, signed=signed))
                 state.buckets[bucket] = state.buckets.get(bucket, 0) + 1
+            case t.TimeSeries(wide) as shape:
+                state.total = _in_interval(shape.reduce, state, wrap(value, 64, signed=wide), signed=wide)
             case _:
                 raise AssertionError(self.type)
 
@@ -139,6 +141,8 @@ class Store:
                 return wrap(self._reduced(state), 64, signed=False)
             case t.Histogram() | t.LinearHistogram():
                 return sum(state.buckets.values())
+            case t.TimeSeries():
+                return min(state.count, 1)  # all generated ones are in the same interval
             case t.Int() | t.Enumeration():
                 value = self.read(key)
                 assert isinstance(value, int)
@@ -154,11 +158,25 @@ class Store:
                 return ("stats", state.count, quotient(self._reduced(state), divisor), state.total)
             case t.Histogram() | t.LinearHistogram() as shape:
                 return ("hist", _bars(shape, state.buckets, divisor if isinstance(shape, t.Histogram) else 1))
+            case t.TimeSeries() as shape:
+                if not state.count:
+                    return ("series",)
+                value = quotient(state.total, state.count) if shape.reduce == "avg" else state.total
+                return ("series", quotient(value, divisor))
             case t.Bool():
                 return frozen(self.read(key))
             case _:
                 value = self.read(key)
                 return quotient(value, divisor) if isinstance(value, int) else frozen(value)
+
+
+def _in_interval(reduce: str, state: State, value: int, *, signed: bool) -> int:
+    """What an interval keeps after one more value; ``state.count`` counts it already."""
+    if reduce in ("sum", "avg"):
+        return wrap(state.total + value, 64, signed=signed)
+    if state.count == 1 or reduce == "last":
+        return value
+    return min(state.total, value) if reduce == "min" else max(state.total, value)
 
 
 def _bars(

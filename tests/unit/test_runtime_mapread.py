@@ -181,9 +181,36 @@ def test_an_empty_map_has_no_entries() -> None:
     assert Made(t.INT64, (t.String(16), t.INT64), Storage.HASH).snapshot().entries == ()
 
 
-def test_a_series_is_refused_by_name() -> None:
-    with pytest.raises(NotSupportedError, match="time series"):
-        Made(t.TimeSeries(True, 1, 1), None, Storage.CELL)
+def test_a_series_goes_from_its_oldest_interval_to_the_latest() -> None:
+    kind = t.TimeSeries(True, 1000, 3, "avg")
+    # Interval 7 of an earlier round, 9 and 11 of this one; 10 has no value.
+    made = keyed(kind, {1: words(9, -10, 4, 0, 7, 8, 1, 0, 11, 6, 2, 0)})
+    assert made.snapshot().kind == "tseries"
+    assert made.snapshot().to_dict() == {1: SeriesValue(1000, ((9000, -2), (10000, None), (11000, 3)))}
+    assert made.reader.snapshot(divisor=2).to_dict() == {1: SeriesValue(1000, ((9000, -1), (10000, None), (11000, 1)))}
+
+
+@pytest.mark.parametrize(
+    ("reduce", "signed", "word", "value"),
+    [
+        ("last", True, -3, -3),
+        ("last", False, -3, (1 << 64) - 3),
+        ("sum", True, -3, -3),
+        ("min", True, -3 ^ t.extreme_bias(t.Minimum(True)), -3),
+        ("max", False, 3 ^ t.extreme_bias(t.Maximum(False)), 3),
+    ],
+)
+def test_the_values_of_a_series(reduce: str, signed: bool, word: int, value: int) -> None:
+    made = keyed(t.TimeSeries(signed, 5, 1, reduce), {1: words(2, word, 1, 0)})
+    assert made.snapshot().to_dict() == {1: SeriesValue(5, ((10, value),))}
+
+
+def test_a_series_without_values_is_empty_and_comes_first() -> None:
+    kind = t.TimeSeries(True, 5, 1)
+    full = words(3, 1, 1, 0)
+    made = keyed(kind, {2: full, 1: words(0, 0, 0, 0), 3: words(-1, 0, 0, 0), 4: words(2, 1, 1, 0)})
+    assert [key for key, _ in made.snapshot().entries] == [(1,), (3,), (4,), (2,)]
+    assert made.snapshot().to_dict()[1] == SeriesValue(5, ())
 
 
 @pytest.mark.parametrize("bits", range(6))

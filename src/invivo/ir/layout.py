@@ -226,6 +226,7 @@ class LoadConstant(Enum):
     START_BOOT_NS = "start_boot_ns"
     SELF_PID = "self_pid"
     TAI_OFFSET_NS = "tai_offset_ns"
+    WALL_OFFSET_NS = "wall_offset_ns"  # nanoseconds since 1970 minus boot time
 
 
 CONSTANTS_MAP = "invivo_constants"  # frozen ARRAY, one entry: LoadConstant cells in order, then read-only data

@@ -231,8 +231,16 @@ class LinearHistogram(Record):
     step: int
 
 
+SERIES_BUCKET_BYTES = 32
+
+
 class TimeSeries(Record):
-    """The last ``length`` intervals of a value, each reduced by ``reduce``."""
+    """The last ``length`` intervals of a value, each reduced by ``reduce``.
+
+    A ring of buckets, shared by all CPUs: interval ``i`` (wall-clock time divided by
+    ``interval_ns``) is in bucket ``i % length``.  A bucket is a u64 interval (0: none yet), the
+    value (of min and max as in `Minimum`, of avg the sum), a count or 1, and 8 unused bytes.
+    """
 
     signed: bool
     interval_ns: int
@@ -299,7 +307,7 @@ def size_bytes(t: Type) -> int:
         case Histogram() | LinearHistogram():
             return 8 * bucket_count(t)
         case TimeSeries(_, _, length):
-            return 32 * length
+            return SERIES_BUCKET_BYTES * length
         case _:
             assert_never(t)
 

@@ -53,6 +53,13 @@ OPTIONS: dict[str, Option] = {
         Config, "on_stack_limit", int, "bytes up to which a value is kept on the program's stack; at most 128 count"
     ),
     "stack_mode": Option(Config, "stack_mode", str, "how stacks are shown", _STACK_MODES),
+    "unstable_tseries": Option(
+        Config,
+        "unstable_tseries",
+        str,
+        "whether tseries() is used without a word, with a warning (of invivo-bpftrace), or not at all",
+        ("enable", "warn", "error"),
+    ),
     "missing_probes": Option(
         Config,
         "missing_probes",
@@ -92,7 +99,6 @@ _WITHOUT_EFFECT = frozenset(
         "unstable_import",
         "unstable_macro",
         "unstable_map_decl",
-        "unstable_tseries",
         "unstable_dw_ustack",
         "unstable_import_statement",
         "unstable_typeinfo",

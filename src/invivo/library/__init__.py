@@ -20,14 +20,15 @@ _ALWAYS: tuple[Builtin, ...] = (*VALUES, NSECS, *PROBE, *STRINGS, *SYMBOLS, *MAP
 _ROOMS: dict[str, str] = {
     "search": "strlen strcap strstr strcontains str_concat memcmp is_err",
     "tables": "strerror signal_name syscall_name",
+    "series": "tseries",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 # Functions and values of the language that are not there yet: no typing mistakes.
 _NOT_YET_NAMES = """
-    assert cgroup_path cgroupid config container_of debugf dw_ustack fail find getopt is_array is_integer
+    assert cgroup_path cgroupid config container_of debugf dw_ustack fail getopt is_array is_integer
     is_literal is_ptr is_scalar is_str is_unsigned_integer kfunc_allowed kfunc_exist leader_comm override path
-    percpu_kaddr probetype pton signal signal_thread skboutput socket_cookie static_assert tseries uaddr unwatch
+    percpu_kaddr probetype pton signal signal_thread skboutput socket_cookie static_assert uaddr unwatch
     write_user
 """
 NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())

@@ -43,10 +43,14 @@ _EXCHANGE_ATTEMPTS = 4
 
 
 def _update_extreme(emit: Emit, slot: Place) -> None:
-    """Raise the stored number by compare and exchange (see `types.extreme_bias`)."""
     assert isinstance(emit.result, t.Minimum | t.Maximum)
+    raise_extreme(emit, slot, emit.word(0), t.extreme_bias(emit.result))
+
+
+def raise_extreme(emit: Emit, slot: Place, value: Operand, bias: int) -> None:
+    """Raise the stored number by compare and exchange (see `types.extreme_bias`), and mark it as set."""
     b = emit.b
-    new = b.binary(BinaryOp.XOR, emit.word(0), t.extreme_bias(emit.result))
+    new = b.binary(BinaryOp.XOR, value, bias)
     done, written = b.label("extreme_done"), b.label("extreme_written")
     for _ in range(_EXCHANGE_ATTEMPTS):
         exchange, again = b.label("exchange"), b.label("again")
@@ -76,7 +80,7 @@ def _check_hist(site: Site) -> Type:
     if not isinstance(bits, int) or not 0 <= bits <= _MAX_BITS:
         found = f"bits {bits}" if isinstance(bits, int) else "bits"
         hint = None if isinstance(bits, int) else "it must be known when the script is compiled"
-        site.error(Code.BAD_ARGUMENT, f"hist(): {found} must be 0..{_MAX_BITS}", hint, 1)
+        site.error(Code.BAD_ARGUMENT, f"hist: {found} must be 0..{_MAX_BITS}", hint, 1)
         bits = 0
     return t.Histogram(bits)
 

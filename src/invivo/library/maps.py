@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import ENOENT
+
 from invivo.diagnostics import Code
 from invivo.ir import helpers
 from invivo.ir import types as t
@@ -66,11 +68,17 @@ def _use_element(site: Site) -> None:
 
 
 def _lower_delete(emit: Emit, place: Place | None) -> Operand:
-    name = emit.map(0)
+    name, b = emit.map(0), emit.b
     if emit.is_cell(0):
-        return emit.delete_cell(0)
+        was_there = emit.delete_cell(0)
+        if emit.discarded:
+            absent, gone = b.label("delete_failed"), b.label("deleted")
+            b.branch(CompareOp.EQ, was_there, 0, absent, gone)
+            b.start(absent)
+            emit.failed("map_delete_elem", -ENOENT, "Can't delete map element because it does not exist.")
+            b.start(gone)
+        return was_there
     key = emit.key(0, 1 if emit.arity > 1 else None)
-    b = emit.b
     code = b.call(helpers.MAP_DELETE_ELEM, emit.map_handle(name), b.offset(key.pointer, key.offset))
     if emit.discarded:
         failed, done = b.label("delete_failed"), b.label("deleted")
@@ -110,6 +118,14 @@ def _lower_has_key(emit: Emit, place: Place | None) -> Operand:
     return b.get(present)
 
 
+def _check_find(site: Site) -> Type:
+    return site.check_find() if _needs_map(site) else t.BOOL
+
+
+def _lower_find(emit: Emit, place: Place | None) -> Operand:
+    return emit.expansion()
+
+
 def _check_len(site: Site) -> Type:
     if site.map(0) is None:
         if not isinstance(site.type(0), t.Stack):
@@ -137,5 +153,13 @@ MAPS: tuple[Builtin, ...] = (
     Builtin("zero", 1, 1, "zero(@m): set all values to zero and keep the keys", _check_whole, _lower_zero),
     Builtin("delete", 1, 2, "delete(@m, key): remove one element; true if it was there", _check_delete, _lower_delete),
     Builtin("has_key", 1, 2, "has_key(@m, key): whether an element exists", _check_has_key, _lower_has_key),
+    Builtin(
+        "find",
+        3,
+        3,
+        "find(@m, key, $v): whether an element exists; if so, the variable gets its value",
+        _check_find,
+        _lower_find,
+    ),
     Builtin("len", 1, 1, "len(@m): number of elements; len(kstack): number of frames", _check_len, _lower_len),
 )

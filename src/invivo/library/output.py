@@ -134,7 +134,7 @@ def _check_print(site: Site) -> Type:
         if isinstance(value, t.Histogram | t.LinearHistogram | t.Stats | t.TimeSeries):
             site.error(
                 Code.AGGREGATION,
-                "this map type cannot print the value of individual keys. You must print the whole map",
+                f"Map type {spell(value)} cannot print the value of individual keys. You must print the whole map.",
                 f"print({site.map(0)})",
                 0,
             )

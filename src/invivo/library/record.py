@@ -37,6 +37,7 @@ class Config(Record):
     max_bpf_progs: int = 1024
     on_stack_limit: int = 32
     stack_mode: str = "bpftrace"
+    unstable_tseries: str = "warn"
     missing_probes: str = "error"
     license: str = "GPL"
 
@@ -110,6 +111,18 @@ class Site(Protocol):
 
     def mark_deleted(self, index: int) -> None:
         """Note that the script asks whether a scalar map exists."""
+
+    @property
+    def assigned_with_key(self) -> bool:
+        """Whether an aggregation is assigned to an element of a map: ``@m[1] = count()``."""
+        ...
+
+    def unstable(self, feature: str) -> None:
+        """Note the use of a feature that the neighbour calls unstable (`Config.unstable_tseries`)."""
+
+    def check_find(self) -> Type:
+        """Check ``find(@m, key, $v)`` as the statements that it stands for."""
+        ...
 
     def use_map(self, index: int) -> None:
         """Note that a whole map is used: it must exist."""
@@ -274,6 +287,10 @@ class Emit(Protocol):
 
     def fault_guard(self, code: Operand) -> None:
         """`read_failed` if ``code`` (a helper's result) is negative."""
+
+    def expansion(self) -> Operand:
+        """Evaluate what the call stands for (`Site.check_find`)."""
+        ...
 
     def exit_program(self) -> None:
         """Leave the program, from callbacks too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invivo.ir import types as t
 from invivo.ir.types import Type
+from invivo.record import replace
 
 
 def spell(type_: Type) -> str:
@@ -98,6 +99,9 @@ def promote(old: Type, new: Type) -> Type | None:
             return t.Minimum(a or b)
         case (t.Maximum(a), t.Maximum(b)):
             return t.Maximum(a or b)
+        case (t.TimeSeries(a), t.TimeSeries(b)):
+            signed = a or b
+            return replace(old, signed=signed) if replace(old, signed=signed) == replace(new, signed=signed) else None
         case _:
             return None
 

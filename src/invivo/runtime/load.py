@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from invivo.errors import VerifierError
 from invivo.image import Image, ProgramImage
 from invivo.ir.layout import CONSTANTS_MAP, RING_MAP, SCOPE_MAP, LoadConstant, MapSpec, MapType
+from invivo.ir.types import Clock
 from invivo.kernel import cpus
 from invivo.record import Record, replace
-from invivo.runtime.clocks import tai_offset_ns
+from invivo.runtime.clocks import tai_offset_ns, wall_offset_ns
 from invivo.runtime.explain import explain
 from invivo.runtime.seams import Closeable, Kernel, MapHandle, ProgramHandle
 from invivo.target import ProgramType
@@ -59,6 +60,7 @@ def load(
         LoadConstant.START_BOOT_NS: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         LoadConstant.SELF_PID: self_pid or os.getpid(),
         LoadConstant.TAI_OFFSET_NS: tai_offset_ns(),
+        LoadConstant.WALL_OFFSET_NS: wall_offset_ns(Clock.BOOT),
     }
     try:
         maps: dict[str, MapHandle] = {}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from invivo.errors import NotSupportedError
-from invivo.events import Bucket, HistogramValue, StatsValue, Value
+from invivo.events import Bucket, HistogramValue, SeriesValue, StatsValue, Value
 from invivo.ir import types
 from invivo.ir.types import Type
 from invivo.record import Record
@@ -30,7 +29,7 @@ class Reduction(Record):
 
 
 def reduction(t: Type, slots: int, names: Names) -> Reduction:
-    """Return how entries of a value type with ``slots`` slots are reduced. Raises `NotSupportedError`."""
+    """Return how entries of a value type with ``slots`` slots are reduced."""
     match t:
         case types.Count():
             return Reduction(lambda data: _sums(data, slots, False), int)
@@ -45,7 +44,7 @@ def reduction(t: Type, slots: int, names: Names) -> Reduction:
         case types.Histogram() | types.LinearHistogram():
             return Reduction(lambda data: [_histogram(t, entry) for entry in data], _total, "hist")
         case types.TimeSeries():
-            raise NotSupportedError("a map of time series")
+            return Reduction(lambda data: [_series(t, entry) for entry in data], _latest, "tseries")
         case _:
             return _plain(t, slots, names)
 
@@ -62,6 +61,9 @@ def divide(value: Value, divisor: int) -> Value:
         case HistogramValue(buckets, 0, total):
             shown = tuple(Bucket(bucket.low, bucket.high, bucket.count // divisor) for bucket in buckets)
             return HistogramValue(shown, 0, total)
+        case SeriesValue(interval_ns, points):
+            shared = [(at, None if point is None else truncated_quotient(point, divisor)) for at, point in points]
+            return SeriesValue(interval_ns, tuple(shared))
         case _:
             return value
 
@@ -122,6 +124,43 @@ def _histogram(t: types.Histogram | types.LinearHistogram, entry: bytes) -> Hist
 
 def _total(value: HistogramValue) -> int:
     return value.total
+
+
+# -- time series -------------------------------------------------------------------------------
+
+
+def _series(t: types.TimeSeries, entry: bytes) -> SeriesValue:
+    """Return the intervals from the oldest to the latest that has a value; those between have none or one."""
+    words = memoryview(entry).cast("Q")
+    intervals = words[0::4].tolist()
+    used = {interval: 4 * index for index, interval in enumerate(intervals) if interval not in _NO_INTERVAL}
+    if not used:
+        return SeriesValue(t.interval_ns, ())
+    latest = max(used)
+    oldest = min(interval for interval in used if interval > latest - t.length)
+    points = [
+        (interval * t.interval_ns, _point(t, words, used[interval]) if interval in used else None)
+        for interval in range(oldest, latest + 1)
+    ]
+    return SeriesValue(t.interval_ns, tuple(points))
+
+
+_NO_INTERVAL = (0, _MASK)  # never used; being emptied at this moment
+
+
+def _point(t: types.TimeSeries, words: memoryview, at: int) -> int | None:
+    value, count = words[at + 1], words[at + 2]
+    if not count:
+        return None
+    if t.reduce in ("min", "max"):
+        value ^= types.extreme_bias(types.Minimum(t.signed) if t.reduce == "min" else types.Maximum(t.signed))
+    if t.signed and value >> 63:
+        value -= 1 << 64
+    return truncated_quotient(value, count) if t.reduce == "avg" else value
+
+
+def _latest(value: SeriesValue) -> int:
+    return value.points[-1][0] if value.points else 0
 
 
 def _plain(t: Type, slots: int, names: Names) -> Reduction:

@@ -131,11 +131,15 @@ def _check_declarations(checker: Checker, diagnostics: Diagnostics) -> None:
             continue
         if info.value is None:
             diagnostics.warning(Code.UNUSED_MAP, info.declaration.span, f"Unused map: {info.name}")
-        elif info.declaration.kind.startswith("percpu") and not t.is_aggregation(info.value):
+            continue
+        aggregated, per_cpu = t.is_aggregation(info.value), info.declaration.kind.startswith("percpu")
+        # Where it is not for the neighbour, an aggregation gets its values for each processor in any case.
+        if aggregated != per_cpu and (per_cpu or checker.bpftrace):
+            suits = "count() and its like" if per_cpu else "plain values"
             diagnostics.error(
                 Code.BAD_DECLARATION,
                 info.declaration.span,
                 f"Incompatible map types. Type from declaration: {info.declaration.kind}. "
-                "Type from value/key type: hash",
-                f"a value for each processor suits count() and its like, not '{spell(info.value)}'",
+                f"Type from value/key type: {'percpuhash' if aggregated else 'hash'}",
+                f"{info.declaration.kind} suits {suits}, not '{spell(info.value)}'",
             )

@@ -21,8 +21,11 @@ _TYPES = (ast.NamedType, ast.PointerType, ast.ArrayType, ast.TypeOf)
 class CallSite:
     """A call as the library sees it while it is checked (`library.record.Site`)."""
 
-    def __init__(self, c: Checker, node: ast.Call | ast.Name, discarded: bool) -> None:
+    def __init__(
+        self, c: Checker, node: ast.Call | ast.Name, discarded: bool, assigned: ast.MapAccess | None = None
+    ) -> None:
         self._c = c
+        self._assigned = assigned
         self._node = node
         self.arguments = node.arguments if isinstance(node, ast.Call) else ()
         self._types: dict[int, Type | None] = {}
@@ -133,6 +136,39 @@ class CallSite:
             known = known[0].elements
         self._c.use_key(argument.name, known or None, argument.span)
 
+    @property
+    def assigned_with_key(self) -> bool:
+        return self._assigned is not None and bool(self._assigned.keys)
+
+    def unstable(self, feature: str) -> None:
+        self._c.use_unstable(self._node, feature)
+
+    def check_find(self) -> Type:
+        """``if has_key(@m, key) { $v = @m[key]; true } else { false }``; a new variable lives on after it."""
+        map_, key, variable = self.arguments
+        if not isinstance(variable, ast.ScratchVariable) or not isinstance(map_, ast.MapAccess) or map_.keys:
+            wrong, what = (1, "map without a key") if isinstance(variable, ast.ScratchVariable) else (2, "variable")
+            self.error(Code.BAD_ARGUMENT, f"find() expects a {what}", "find(@map, key, $variable)", wrong & 2)
+            return t.BOOL
+        if isinstance(key, _TYPES):
+            self.error(Code.BAD_ARGUMENT, "a value is expected here, not a type", argument=1)
+            return t.BOOL
+        c, span = self._c, self._node.span
+        if c.lookup(variable.name) is None:
+            c.declare(variable, variable.name).assigned = True
+        expansion = c.instance.expansions.get(self._node)
+        if expansion is None:
+            value = ast.MapAccess(map_.span, map_.name, (key,))
+            assign = ast.Assign(span, variable, "", value)
+            expansion = c.instance.expansions[self._node] = ast.IfExpr(
+                span,
+                ast.Call(span, "has_key", span, (map_, key)),
+                ast.Block(span, (assign,), ast.Boolean(span, True)),
+                ast.Block(span, (), ast.Boolean(span, False)),
+            )
+        c.check(expansion)
+        return t.BOOL
+
     def use_map(self, index: int) -> None:
         name = self.map(index)
         if name is not None and self._c.final and self._c.map(name).value is None:
@@ -206,12 +242,14 @@ def check_builtin_value(c: Checker, node: ast.Name, builtin: Builtin) -> Type | 
     return _check(c, node, builtin, node.name)
 
 
-def check_aggregation(c: Checker, node: ast.Call, builtin: Builtin) -> Type | None:
-    return _check(c, node, builtin, node.name)
+def check_aggregation(c: Checker, node: ast.Call, builtin: Builtin, assigned: ast.MapAccess) -> Type | None:
+    return _check(c, node, builtin, node.name, assigned)
 
 
-def _check(c: Checker, node: ast.Call | ast.Name, builtin: Builtin, name: str) -> Type | None:
-    site = CallSite(c, node, discarded=False)
+def _check(
+    c: Checker, node: ast.Call | ast.Name, builtin: Builtin, name: str, assigned: ast.MapAccess | None = None
+) -> Type | None:
+    site = CallSite(c, node, discarded=False, assigned=assigned)
     c.instance.builtins[node] = builtin
     if not _right_count(c, node, builtin, site.arity):
         return None

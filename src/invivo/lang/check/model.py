@@ -57,6 +57,7 @@ class Instance:
         self.variables: dict[ast.Node, Variable] = {}  # uses and declarations
         self.declared: dict[ast.Node, Variable] = {}  # by declaring node, kept from round to round
         self.builtins: dict[ast.Node, Builtin] = {}
+        self.expansions: dict[ast.Node, ast.Expr] = {}  # calls that stand for something longer
         self.constants: dict[ast.Node, int | str] = {}  # names and operators whose value is known
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from invivo.diagnostics import Code, Diagnostics, Note, Span
-from invivo.ir.types import Type
+from invivo.ir.types import Histogram, Type
 from invivo.lang import ast
 from invivo.lang.check.fold import Folder
 from invivo.lang.check.model import Instance, MapInfo, Variable
@@ -143,6 +143,18 @@ class Checker:
             self.changed = True
         variable.flexible = variable.flexible and literal
 
+    def use_unstable(self, node: ast.Node, feature: str) -> None:
+        """Tell once that a feature is used which the neighbour calls unstable; with us it is not."""
+        message = f"Script is using an unstable feature: {feature}."
+        if any(message in found.message for found in self.diagnostics.found):
+            return
+        setting = self.config.unstable_tseries
+        hint = f"you must explicitly enable it in the config e.g. unstable_{feature}=enable"
+        if setting == "error":
+            self.error(Code.NOT_SUPPORTED, node, f"{message} To use this feature {hint}")
+        elif setting == "warn" and self.bpftrace:
+            self.diagnostics.warning(Code.DEPRECATED, node.span, f"{message} To prevent this warning {hint}")
+
     def refuse_in_for(self, node: ast.Node, name: str) -> None:
         """The neighbour's `for` loops have no context."""
         if self.for_loops and self.bpftrace:
@@ -153,6 +165,14 @@ class Checker:
         grown = self._grown(info.value, new, info.flexible, literal)
         if grown is None:
             assert info.value is not None
+            if isinstance(info.value, Histogram) and isinstance(new, Histogram):
+                self.diagnostics.error(
+                    Code.TYPE_MISMATCH,
+                    span,
+                    "Different bits in a single hist unsupported",
+                    notes=_first_use(info.first_value, span),
+                )
+                return
             self.diagnostics.error(
                 Code.TYPE_MISMATCH,
                 span,

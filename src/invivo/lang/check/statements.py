@@ -259,9 +259,13 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
             hint = f"write {target.span.text} = {value.name}(...): it adds to what is there"
             c.error(Code.AGGREGATION, node, f"{value.name}() must be assigned with =", hint)
             return
-        aggregation = check_aggregation(c, value, builtin)
+        aggregation = check_aggregation(c, value, builtin, target)
         if aggregation is not None:
             c.grow_map(info, aggregation, node.span, literal=False)
+        return
+    if isinstance(value, ast.MapAccess) and t.is_aggregation(c.map(value.name).value or t.VOID):
+        check_map_key(c, value)
+        _aggregation_copied(c, node, target.name, value.name)
         return
     type_ = _check_value(c, value)
     if type_ is None:
@@ -270,16 +274,9 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
         c.error(
             Code.AGGREGATION,
             node,
-            f"{target.name} holds '{spell(info.value)}' and can not be assigned a plain value",
+            f"Type mismatch for {target.name}: trying to assign value of type '{spell(type_)}' "
+            f"when map already has a type '{spell(info.value)}'",
             f"clear({target.name}) resets it; another name keeps both",
-        )
-        return
-    if isinstance(value, ast.MapAccess) and t.is_aggregation(c.map(value.name).value or t.VOID):
-        c.error(
-            Code.AGGREGATION,
-            node,
-            f"Map value '{spell(c.map(value.name).value or t.VOID)}' cannot be assigned from one map to another",
-            f"a cast reads it: {target.name} = (int64){value.name}",
         )
         return
     if node.op:
@@ -289,6 +286,21 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
     if type_ is not None:
         c.grow_map(info, type_, node.span, literal=not node.op and _is_natural(c, value))
         _note_space(c, info, type_, value)
+
+
+def _aggregation_copied(c: Checker, node: ast.Assign, target: str, source: str) -> None:
+    type_ = c.map(source).value or t.VOID
+    name = spell(type_).removesuffix("_t")
+    call = f"{name}({'' if isinstance(type_, t.Count) else 'retval'})"
+    c.error(
+        Code.AGGREGATION,
+        node,
+        f"Map value '{spell(type_)}' cannot be assigned from one map to another. "
+        f"The function that returns this type must be called directly e.g. `{target} = {call};`.",
+        None
+        if readable_type(type_) is None
+        else f"Add a cast to integer if you want the value of the aggregate, e.g. `{target} = (int64){source};`.",
+    )
 
 
 def _assign_variable(c: Checker, node: ast.Assign, target: ast.ScratchVariable) -> None:

@@ -37,7 +37,7 @@ def _has_effects(argument: ast.Node) -> bool:
 
 def _is_effect(node: ast.Node) -> bool:
     match node:
-        case ast.Increment() | ast.BlockExpr() | ast.IfExpr() | ast.Call(_, "delete"):
+        case ast.Increment() | ast.BlockExpr() | ast.IfExpr() | ast.Call(_, "delete" | "find"):
             return True
         case ast.Binary(_, "/" | "%", _, right):
             return not isinstance(right, ast.Integer)
@@ -312,6 +312,12 @@ class CallLowering:
 
     def fault_guard(self, code: Operand) -> None:
         self._body.fault_guard(code)
+
+    def expansion(self) -> Operand:
+        for argument in self._arguments:
+            if isinstance(argument, ast.ScratchVariable) and argument in self._body.instance.declared:
+                memory.zero_variable(self._body, self._body.instance.variables[argument])
+        return self._body.word(self._body.instance.expansions[self._node])
 
     def exit_program(self) -> None:
         self._body.leave()

@@ -78,15 +78,37 @@ def _mark_present(body: Body, entry: StoredMap) -> None:
 def delete_cell(body: Body, name: str) -> Operand:
     """Reset a scalar map; 1 if it had been written."""
     b = body.b
-    entry = stored(body, name)
-    place = cell_place(body, entry)
-    b.zero(place.pointer, place.offset, entry.value_size)
-    if entry.layout.present < 0:
-        return 1
-    flag = b.global_address(CELLS_MAP, entry.layout.present)
+    layout = stored(body, name).layout
+    size = stored(body, name).value_size
+    if layout.storage is Storage.CELL:
+        _zero_cell(body, b.global_address(CELLS_MAP, layout.offset), size)
+    else:
+        cpu = b.variable("cpu")
+        b.set(cpu, 0)
+        head, each, done = (b.label(f"reset_{part}") for part in ("head", "each", "done"))
+        b.start(head)
+        b.branch(CompareOp.ULT, b.get(cpu), body.target.cpus, each, done)
+        b.start(each)
+        shifted = b.shift_left(b.bounded(b.get(cpu), body.state.cpu_slots), layout.stride.bit_length() - 1)
+        _zero_cell(body, b.offset(b.global_address(CELLS_MAP, layout.offset), shifted), size)
+        b.set(cpu, b.add(b.get(cpu), 1))
+        b.jump(head)
+        b.start(done)
+    flag = b.global_address(CELLS_MAP, layout.present)
     was = b.load(flag, 0, 8)
     b.store(flag, 0, 8, 0)
     return was
+
+
+_ZEROED_INLINE = 128  # bytes
+
+
+def _zero_cell(body: Body, pointer: Value, size: int) -> None:
+    if size <= _ZEROED_INLINE:
+        body.b.zero(pointer, 0, size)
+        return
+    zeros = body.b.global_address(CONSTANTS_MAP, body.state.zero_bytes(size))
+    body.b.call_void(helpers.PROBE_READ_KERNEL, pointer, size, zeros)
 
 
 # -- reading -----------------------------------------------------------------------------------

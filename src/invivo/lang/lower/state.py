@@ -88,7 +88,7 @@ class ProgramState:
         value = info.value
         assert value is not None
         value_size = max(8, -(-t.size_bytes(value) // 8) * 8)
-        shared = isinstance(value, t.Histogram | t.LinearHistogram) or not t.is_aggregation(value)
+        shared = isinstance(value, t.Histogram | t.LinearHistogram | t.TimeSeries) or not t.is_aggregation(value)
         if info.scalar is not False:
             self._store_cell(name, info, value, value_size)
             return
@@ -110,19 +110,21 @@ class ProgramState:
         kind = _DECLARABLE.get(info.declaration.kind, default)
         if not shared and kind in (MapType.HASH, MapType.LRU_HASH):
             kind = MapType.PERCPU_HASH if kind is MapType.HASH else MapType.LRU_PERCPU_HASH
+        if isinstance(info.value, t.TimeSeries) and kind in (MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH):
+            kind = MapType.HASH if kind is MapType.PERCPU_HASH else MapType.LRU_HASH
         return kind, info.declaration.max_entries
 
     def _store_cell(self, name: str, info: MapInfo, value: Type, value_size: int) -> None:
         present = -1
-        if t.is_aggregation(value):
+        if t.is_aggregation(value) and not isinstance(value, t.TimeSeries):
             offset, storage = self.cpu_cells_size, Storage.PERCPU_CELL
             self.cpu_cells_size += value_size
         else:
             offset, storage = self.cells_size, Storage.CELL
             self.cells_size += value_size
-            if info.deleted:
-                present = self.cells_size
-                self.cells_size += 8
+        if info.deleted:
+            present = self.cells_size
+            self.cells_size += 8
         layout = MapLayout(name, None, value, storage, CELLS_MAP, offset, 0, present)
         self.maps[name] = StoredMap(info, layout, 0, value_size)
 
@@ -142,6 +144,7 @@ class ProgramState:
                     layout.map,
                     self.cells_size + layout.offset,
                     stride,
+                    layout.present,
                 )
                 self.maps[name] = StoredMap(stored.info, moved, 0, stored.value_size)
 
