@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -75,7 +76,47 @@ VALUES: list[tuple[str, Value, str]] = [
     ),
     ("raw", Stack(True, StackMode.RAW, FRAMES), "\nffff0010\n7f001234\n"),
     ("no-series", SeriesValue(10, ()), "\n<no data>"),
+    ("empty-histogram", HistogramValue((), 0, 0), ""),
 ]
+
+
+_START_NS = 1_700_000_000 * 10**9
+_HOUR = time.strftime("%H:%M:%S", time.localtime(1_700_000_000))
+
+
+@pytest.mark.parametrize(
+    ("interval_ns", "header", "clock"),
+    [
+        (10**9, "hh:mm:ss ", f"{_HOUR} "),
+        (5 * 10**7, "hh:mm:ss.ms  ", f"{_HOUR}.000 "),
+        (1_500_000_000, "hh:mm:ss.ms  ", f"{_HOUR}.000 "),
+        (20_000, "hh:mm:ss.us     ", f"{_HOUR}.000000 "),
+        (3, "hh:mm:ss.ns        ", f"{_HOUR}.000000000 "),
+    ],
+)
+def test_a_series_tells_its_intervals_apart(interval_ns: int, header: str, clock: str) -> None:
+    lines = ValueText().text(SeriesValue(interval_ns, ((_START_NS, 7),))).split("\n")
+    margin = " " * len(header)
+    assert lines == [
+        "",
+        f"{margin}7{' ' * 51}7",
+        f"{header}|{'_' * 51}|",
+        f"{clock}*{' ' * 51}| 7",
+        f"{margin}v{'_' * 51}v",
+        f"{margin}7{' ' * 51}7",
+    ]
+
+
+def test_a_series_is_drawn_between_its_least_and_its_greatest_value() -> None:
+    points = ((_START_NS, -5), (_START_NS + 1, -4), (_START_NS + 2, None), (_START_NS + 3, 0), (_START_NS + 4, 5))
+    drawn = [line[19:] for line in ValueText().text(SeriesValue(1, points)).split("\n")[3:8]]
+    assert drawn == [
+        "*                         .                         | -5",
+        "|    *                    .                         | -4",
+        "|                         .                         | -",
+        "|                         *                         | 0",
+        "|                         .                         * 5",
+    ]
 
 
 @pytest.mark.parametrize(("value", "text"), [row[1:] for row in VALUES], ids=[row[0] for row in VALUES])

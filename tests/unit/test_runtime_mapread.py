@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from invivo.errors import NotSupportedError
-from invivo.events import Bucket, HistogramValue, MapSnapshot, StatsValue, Value
+from invivo.events import Bucket, HistogramValue, MapSnapshot, SeriesValue, StatsValue, Value
 from invivo.ir import types as t
 from invivo.ir.layout import MapLayout, MapSpec, MapType, Storage
 from invivo.runtime.mapread import MapReader

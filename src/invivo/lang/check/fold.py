@@ -76,7 +76,12 @@ def _in_range(value: int) -> int | None:
     return value if -(1 << 63) <= value < 1 << 64 else None
 
 
-_UNARY: dict[str, Callable[[int], int]] = {"-": lambda v: -v, "!": lambda v: int(not v), "~": lambda v: ~v}
+def _inverted(value: int) -> int:
+    """Literals above 2**63-1 are unsigned, and so is their complement."""
+    return ~value if value < 1 << 63 else value ^ (1 << 64) - 1
+
+
+_UNARY: dict[str, Callable[[int], int]] = {"-": lambda v: -v, "!": lambda v: int(not v), "~": _inverted}
 
 
 def _divide(a: int, b: int) -> int:
