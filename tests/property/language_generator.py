@@ -207,7 +207,9 @@ class ProgramWriter(Expressions):
             text = f"let ${name} : {type_} = {self.cast_of(type_)};"
             self.scopes[-1].append(Variable(name, Number("typeof"), False))
             return text
-        if kind == 5 and (found := [m for m in self.maps if m.keys and (not m.aggregation or m.aggregation in READABLE)]):
+        if kind == 5 and (
+            found := [m for m in self.maps if m.keys and (not m.aggregation or m.aggregation in READABLE)]
+        ):
             map_ = self.choose.choice(found)
             text = f"_ = find({self.map_and_key(map_)}, ${name});"
             self.scopes[-1].append(Variable(name, map_.shape))

@@ -135,10 +135,8 @@ class Store:
     def _weight(self, key: Key) -> int:
         state = self.states.get(_frozen(key)) or State()
         match self.type:
-            case t.Count() | t.Sum() | t.Average() | t.Stats():
+            case t.Count() | t.Sum() | t.Average() | t.Stats() | t.Minimum() | t.Maximum():
                 return self._reduced(state)
-            case t.Minimum() | t.Maximum():
-                return wrap(self._reduced(state), 64, signed=False)
             case t.Histogram() | t.LinearHistogram():
                 return sum(state.buckets.values())
             case t.TimeSeries():
@@ -161,8 +159,8 @@ class Store:
             case t.TimeSeries() as shape:
                 if not state.count:
                     return ("series",)
-                value = quotient(state.total, state.count) if shape.reduce == "avg" else state.total
-                return ("series", quotient(value, divisor))
+                last = quotient(state.total, state.count) if shape.reduce == "avg" else state.total
+                return ("series", quotient(last, divisor))
             case t.Bool():
                 return frozen(self.read(key))
             case _:

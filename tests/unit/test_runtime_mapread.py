@@ -25,17 +25,23 @@ def words(*numbers: int) -> bytes:
 class Made:
     """A map of one value type, and its reader."""
 
-    def __init__(self, value: t.Type, key: tuple[t.Type, ...] | None, storage: Storage, **more: int) -> None:
+    def __init__(
+        self, value: t.Type, key: tuple[t.Type, ...] | None, storage: Storage, bpftrace: bool = False, **more: int
+    ) -> None:
         self.journal: list[str] = []
         self.map = FakeMap(MapSpec("m0", MapType.HASH, 8, 256, 16), self.journal)
-        self.reader = MapReader(MapLayout("@", key, value, storage, "m0", **more), self.map, CPUS, FakeNames())
+        self.reader = MapReader(
+            MapLayout("@", key, value, storage, "m0", **more), self.map, CPUS, FakeNames(), bpftrace=bpftrace
+        )
 
     def snapshot(self, top: int = 0, divisor: int = 0) -> MapSnapshot:
         return self.reader.snapshot(top, divisor)
 
 
-def keyed(value: t.Type, entries: dict[int, bytes], storage: Storage = Storage.PERCPU_HASH) -> Made:
-    made = Made(value, (t.UINT64,), storage)
+def keyed(
+    value: t.Type, entries: dict[int, bytes], storage: Storage = Storage.PERCPU_HASH, *, bpftrace: bool = False
+) -> Made:
+    made = Made(value, (t.UINT64,), storage, bpftrace)
     made.map.entries = {words(key): data for key, data in entries.items()}
     return made
 
@@ -99,9 +105,10 @@ def test_counts_are_sorted_by_value_and_ties_by_key() -> None:
     assert keys(made, top=2) == [4, 2]
 
 
-def test_negative_minima_come_last() -> None:
-    made = keyed(LOW, {1: biased(LOW, -1, None), 2: biased(LOW, 5, None), 3: biased(LOW, 3, 4)})
-    assert keys(made) == [3, 2, 1]
+def test_negative_minima_come_first_and_last_for_the_neighbour() -> None:
+    entries = {1: biased(LOW, -1, None), 2: biased(LOW, 5, None), 3: biased(LOW, 3, 4)}
+    assert keys(keyed(LOW, entries)) == [1, 3, 2]
+    assert keys(keyed(LOW, entries, bpftrace=True)) == [3, 2, 1]
 
 
 def test_histograms_are_sorted_by_their_sums() -> None:

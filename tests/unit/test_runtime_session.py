@@ -83,7 +83,7 @@ RECORDS = (
     RecordLayout(ROW, kinds.PrintValue(), (t.Field("value", t.String(8), 8),), 16, 1),
 )
 MAPS = (
-    MapSpec(CONSTANTS_MAP, MapType.ARRAY, 4, 48, 1, initial=bytes(40) + b"constant", frozen=True),
+    MapSpec(CONSTANTS_MAP, MapType.ARRAY, 4, 56, 1, initial=bytes(48) + b"constant", frozen=True),
     MapSpec(LOSSES_MAP, MapType.ARRAY, 4, 8, 1),
     MapSpec(RING_MAP, MapType.RINGBUF, 0, 0, 0),
     MapSpec("m0", MapType.HASH, 8, 8, 16),
@@ -187,11 +187,11 @@ def test_constants_are_written_before_the_map_is_frozen_and_programs_are_loaded(
     kernel = FakeKernel()
     child = Child(["true"])
     run(kernel, BEGIN, child=child)
-    cells = struct.unpack_from("<5Q", kernel.maps[CONSTANTS_MAP].array)
+    cells = struct.unpack_from("<6Q", kernel.maps[CONSTANTS_MAP].array)
     assert cells[0] == child.pid
     assert cells[1] == 0
-    assert cells[2] > 0 and cells[3] == os.getpid() and cells[4] > 0
-    assert kernel.maps[CONSTANTS_MAP].array[40:48] == b"constant"
+    assert cells[2] > 0 and cells[3] == os.getpid() and cells[4] > 0 and cells[5] > 0
+    assert kernel.maps[CONSTANTS_MAP].array[48:56] == b"constant"
     assert kernel.journal.index(f"freeze {CONSTANTS_MAP}") < kernel.journal.index("load begin")
 
 

@@ -17,14 +17,16 @@ from invivo.runtime.seams import MapHandle
 class MapReader:
     """Reads one map of the script. ``cpus`` are the possible CPUs: the number of per-CPU slots."""
 
-    def __init__(self, layout: MapLayout, source: MapHandle, cpus: int, names: Names) -> None:
+    def __init__(
+        self, layout: MapLayout, source: MapHandle, cpus: int, names: Names, *, bpftrace: bool = False
+    ) -> None:
         self.layout = layout
         self._source = source
         self._is_cell = layout.storage in (Storage.CELL, Storage.PERCPU_CELL)
         self._slots = cpus if layout.storage in (Storage.PERCPU_CELL, Storage.PERCPU_HASH) else 1
         self._size = types.size_bytes(layout.value)
         self._padded = -(-self._size // 8) * 8
-        self._reduction = reduction(layout.value, self._slots, names)
+        self._reduction = reduction(layout.value, self._slots, names, bpftrace=bpftrace)
         self._keys = KeyReader(layout.key or (), names)
 
     def snapshot(self, top: int = 0, divisor: int = 0, *, take: bool = False, at_end: bool = False) -> MapSnapshot:

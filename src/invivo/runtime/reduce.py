@@ -28,8 +28,8 @@ class Reduction(Record):
     kind: str = "map"
 
 
-def reduction(t: Type, slots: int, names: Names) -> Reduction:
-    """Return how entries of a value type with ``slots`` slots are reduced."""
+def reduction(t: Type, slots: int, names: Names, *, bpftrace: bool = False) -> Reduction:
+    """Return how entries of a value type with ``slots`` slots are reduced, in one of the two dialects."""
     match t:
         case types.Count():
             return Reduction(lambda data: _sums(data, slots, False), int)
@@ -40,7 +40,7 @@ def reduction(t: Type, slots: int, names: Names) -> Reduction:
         case types.Stats(signed):
             return Reduction(lambda data: list[Value](_stats(data, signed)), _average, "stats")
         case types.Minimum() | types.Maximum():
-            return Reduction(lambda data: [_extreme(t, entry) for entry in data], _unsigned)
+            return Reduction(lambda data: [_extreme(t, entry) for entry in data], _unsigned if bpftrace else int)
         case types.Histogram() | types.LinearHistogram():
             return Reduction(lambda data: [_histogram(t, entry) for entry in data], _total, "hist")
         case types.TimeSeries():

@@ -127,7 +127,8 @@ class Session:
         layout = image.layout
         cpus = kernel.possible_cpus
         for each in layout.maps:
-            self._readers[each.name] = MapReader(each, loaded.maps[each.map], cpus, self._names)
+            handle = loaded.maps[each.map]
+            self._readers[each.name] = MapReader(each, handle, cpus, self._names, bpftrace=self.options.bpftrace)
         text = ValueText(layout.settings.truncation_trailer, self.options.escape)
         self._actions = Actions(layout, self._readers, self._names, text, bpftrace=self.options.bpftrace)
         if RING_MAP in loaded.maps and layout.stride:
