@@ -182,6 +182,9 @@ class FakeKernel:
         self.journal.append(f"attach {name}")
         return [FakeLink(name, self.journal)]
 
+    def initial_pids(self, pids: Sequence[int]) -> list[int]:
+        return list(pids)
+
     def walk(self, link: Closeable) -> None:
         assert isinstance(link, FakeLink)
         if f"walk {link.name}" in self.refused:

@@ -141,9 +141,14 @@ def kprobe_multi(
     return Link(_create(attributes, f"attach {program.name} to {len(symbols)} kernel functions"))
 
 
-def iterator(program: Program) -> IteratorLink:
-    """Attach an iterator program; nothing runs before `IteratorLink.read`."""
-    attributes = _CREATE.pack(program.fd, 0, abi.TRACE_ITER, 0) + bytes(16)
+def iterator(program: Program, *, process: int = 0) -> IteratorLink:
+    """Attach an iterator program; nothing runs before `IteratorLink.read`.
+
+    ``process``: walk over the tasks of that process only (Linux 6.1).
+    """
+    which = struct.pack("<4I", 0, process, 0, 0) if process else b""  # union bpf_iter_link_info
+    attributes = _CREATE.pack(program.fd, 0, abi.TRACE_ITER, 0)
+    attributes += struct.pack("<QII", syscalls.address(which) if which else 0, len(which), 0)
     return IteratorLink(_create(attributes, f"attach iterator {program.name}"))
 
 

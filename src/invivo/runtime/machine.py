@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from invivo import probes
 from invivo.image import ProgramImage
 from invivo.ir.layout import MapSpec
-from invivo.kernel import cpus, programs
+from invivo.kernel import cpus, processes, programs
 from invivo.kernel.links import IteratorLink
 from invivo.kernel.maps import Map
 from invivo.kernel.programs import Program
@@ -28,6 +28,9 @@ class RunningKernel:
     @property
     def possible_cpus(self) -> int:
         return cpus.possible()
+
+    def initial_pids(self, pids: Sequence[int]) -> list[int]:
+        return processes.initial_pids(pids)
 
     def create_map(self, spec: MapSpec) -> Map:
         created = self._maps[spec.name] = Map.create(spec)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from invivo.errors import ProcessError
 from invivo.kernel.files import read_bytes
-from invivo.kernel.prctl import set_parent_death_signal
+from invivo.kernel.processes import set_parent_death_signal
 
 _TERMINATION_SECONDS = 1.0  # after SIGTERM, before SIGKILL
 

@@ -121,8 +121,8 @@ class Session:
             image,
             kernel,
             child_pid=self._child.pid if self._child else 0,
-            pid=self._pid or 0,
-            scope=self._scope(),
+            pid=next(iter(kernel.initial_pids([self._pid])), 0) if self._pid is not None else 0,
+            scope=tuple(kernel.initial_pids(self._scope())),
         )
         layout = image.layout
         cpus = kernel.possible_cpus
