@@ -378,11 +378,16 @@ def check_cast(c: Checker, node: ast.Cast) -> Type | None:
         return None
     if isinstance(type_, t.Enumeration):
         _check_variant(c, node, type_)
-    if operand == type_ and not isinstance(type_, t.Pointer):
+    if operand == type_ and not isinstance(type_, t.Pointer) and not _is_aggregation(c, node.operand):
         c.diagnostics.warning(
             Code.BAD_CAST, node.span, f"Unnecessary cast: expression is already of type {spell(type_)}"
         )
     return type_
+
+
+def _is_aggregation(c: Checker, node: ast.Expr) -> bool:
+    """Whether a cast is what reads an aggregation."""
+    return isinstance(node, ast.MapAccess) and t.is_aggregation(c.map(node.name).value or t.VOID)
 
 
 def _fills(c: Checker, node: ast.Expr, old: Type, new: Type) -> bool:

@@ -61,6 +61,11 @@ def _divide(body: Body, op: str, left: Operand, right: Operand, *, signed: bool)
     return b.get(result)
 
 
+def mean(body: Body, total: Operand, count: Operand, *, signed: bool) -> Operand:
+    """Divide an avg()'s total by its count, which is not zero: signed with both faces."""
+    return (_signed_division if signed else _unsigned_division)(body, "/", total, count)
+
+
 def _unsigned_division(body: Body, op: str, left: Operand, right: Operand) -> Operand:
     return body.b.binary(BinaryOp.DIV if op == "/" else BinaryOp.MOD, left, right)
 

@@ -12,7 +12,7 @@ from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.probes import walk
 from invivo.lang.lower import memory
-from invivo.lang.lower.arithmetic import arithmetic
+from invivo.lang.lower.arithmetic import mean
 from invivo.lang.lower.body import Body
 from invivo.lang.lower.state import StoredMap
 from invivo.library.access import common_alignment
@@ -224,8 +224,7 @@ def _reduced(body: Body, type_: Type, first: Operand, second: Operand) -> Operan
             b.set(result, 0)
             b.branch(CompareOp.NE, second, 0, some, done)
             b.start(some)
-            mean = arithmetic(body, "/", first, b.binary(BinaryOp.OR, second, 0), signed=signed)
-            b.set(result, mean)
+            b.set(result, mean(body, first, second, signed=signed))
         case t.Minimum() | t.Maximum():
             b.set(result, 0)
             b.branch(CompareOp.NE, second, 0, some, done)
