@@ -119,6 +119,8 @@ class Code(Enum):
     BAD_INDEX = "bad-index"
     BAD_ASSIGNMENT = "bad-assignment"
     BAD_MACRO = "bad-macro"
+    NOT_CONSTANT = "not-constant"
+    FAILED = "failed"
     AGGREGATION = "aggregation"
     # Meaning.
     NOT_HERE = "not-here"

@@ -16,7 +16,7 @@ def _folded(text: str) -> int | str | None:
     script = parse(SourceFile("script.bt", f"begin {{ _ = {text}; }}"), _PARAMETERS)
     statement = script.probes[0].body.statements[0]
     assert isinstance(statement, ast.Discard)
-    return Folder(_PARAMETERS, {})(statement.expr)
+    return Folder(_PARAMETERS, {}, {})(statement.expr)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,20 @@ OPTIONS: dict[str, Option] = {
         "whether tseries() is used without a word, with a warning (of invivo-bpftrace), or not at all",
         ("enable", "warn", "error"),
     ),
+    "unstable_typeinfo": Option(
+        Config,
+        "unstable_typeinfo",
+        str,
+        "the same for typeinfo(); without a word in this place invivo-bpftrace refuses it",
+        ("enable", "warn", "error"),
+    ),
+    "unstable_import_statement": Option(
+        Config,
+        "unstable_import_statement",
+        str,
+        "the same for `import` in a probe's body",
+        ("enable", "warn", "error"),
+    ),
     "missing_probes": Option(
         Config,
         "missing_probes",
@@ -100,8 +114,6 @@ _WITHOUT_EFFECT = frozenset(
         "unstable_macro",
         "unstable_map_decl",
         "unstable_dw_ustack",
-        "unstable_import_statement",
-        "unstable_typeinfo",
     }
 )
 _RENAMED = {

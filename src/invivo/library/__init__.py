@@ -18,6 +18,10 @@ _ALWAYS: tuple[Builtin, ...] = (*VALUES, NSECS, *PROBE, *STRINGS, *SYMBOLS, *MAP
 # Functions that few programs call, by the module that has their records (a tuple under its name in upper case): it is
 # loaded when one of them is called.
 _ROOMS: dict[str, str] = {
+    "meta": (
+        "is_str is_ptr is_array is_integer is_unsigned_integer is_literal is_scalar probetype kfunc_exist kfunc_allowed"
+        " config fail assert static_assert"
+    ),
     "search": "strlen strcap strstr strcontains str_concat memcmp is_err",
     "tables": "strerror signal_name syscall_name",
     "series": "tseries",
@@ -26,10 +30,8 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split
 
 # Functions and values of the language that are not there yet: no typing mistakes.
 _NOT_YET_NAMES = """
-    assert cgroup_path cgroupid config container_of debugf dw_ustack fail getopt is_array is_integer
-    is_literal is_ptr is_scalar is_str is_unsigned_integer kfunc_allowed kfunc_exist leader_comm override path
-    percpu_kaddr probetype pton signal signal_thread skboutput socket_cookie static_assert uaddr unwatch
-    write_user
+    cgroup_path cgroupid container_of debugf dw_ustack getopt leader_comm override path percpu_kaddr pton
+    signal signal_thread skboutput socket_cookie uaddr unwatch write_user
 """
 NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 

@@ -39,6 +39,8 @@ class Config(Record):
     stack_mode: str = "bpftrace"
     unstable_tseries: str = "warn"
     missing_probes: str = "error"
+    unstable_typeinfo: str = "default"
+    unstable_import_statement: str = "default"
     license: str = "GPL"
 
 
@@ -122,6 +124,26 @@ class Site(Protocol):
 
     def check_find(self) -> Type:
         """Check ``find(@m, key, $v)`` as the statements that it stands for."""
+        ...
+
+    def is_literal(self, index: int) -> bool:
+        """Whether the argument is a literal or a script parameter."""
+        ...
+
+    @property
+    def reached(self) -> bool:
+        """Whether the call is not in a branch that literals rule out."""
+        ...
+
+    def argument_type(self, index: int) -> Type | None:
+        """As `type`, also of an argument that is a type itself; None if it is not known yet."""
+        ...
+
+    def fold(self, value: int | str) -> None:
+        """Say that the call's value is known."""
+
+    def stand_for(self, names: tuple[str, ...], values: tuple[int | str, ...]) -> Type:
+        """Say that the call is a record of known values."""
         ...
 
     def use_map(self, index: int) -> None:

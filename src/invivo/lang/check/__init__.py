@@ -18,7 +18,7 @@ from invivo.library.spelling import spell
 from invivo.record import replace
 from invivo.target import NoFiles, ScriptFiles, Target
 
-_MAX_ROUNDS = 20
+_MAX_ROUNDS = 50
 
 
 def check(
@@ -41,10 +41,7 @@ def check(
     checker.defines, checker.header_constant = defines, constants
     checker.unsafe, checker.bpftrace = unsafe, bpftrace
     _declare_maps(script, checker, diagnostics)
-    for _ in range(_MAX_ROUNDS):
-        _round(checker, instances)
-        if not checker.changed:
-            break
+    _settle(checker, instances)
     checker.final = True
     _merge(diagnostics, _round(checker, instances))
     _check_declarations(checker, diagnostics)
@@ -75,9 +72,24 @@ def _no_constant(name: str) -> int | None:
     return None
 
 
+def _settle(checker: Checker, instances: list[Instance]) -> None:
+    """Check until no type changes any more. Branches of ``if comptime`` are decided each time that is so."""
+    for _ in range(_MAX_ROUNDS):
+        _round(checker, instances)
+        if checker.changed:
+            continue
+        if not checker.undecided:
+            return
+        checker.deciding = True
+        _round(checker, instances)
+        checker.deciding = False
+        if not checker.changed:
+            return
+
+
 def _round(checker: Checker, instances: list[Instance]) -> list[tuple[Instance, Diagnostic]]:
     """Check every instance once; return what is wrong in which."""
-    checker.changed = False
+    checker.changed = checker.undecided = False
     checker.diagnostics = Diagnostics()
     found: list[tuple[Instance, Diagnostic]] = []
     for instance in instances:

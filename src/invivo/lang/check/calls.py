@@ -6,6 +6,7 @@ from invivo.diagnostics import Code
 from invivo.ir import types as t
 from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
+from invivo.lang.check.comptime import stand_for
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import space_of
 from invivo.lang.check.typeexprs import resolve_type
@@ -16,6 +17,7 @@ from invivo.library.spelling import spell
 from invivo.target import Context, Target
 
 _TYPES = (ast.NamedType, ast.PointerType, ast.ArrayType, ast.TypeOf)
+_LITERALS = (ast.Integer, ast.StringLiteral, ast.Boolean, ast.PositionalParameter, ast.ParameterCount)
 
 
 class CallSite:
@@ -100,6 +102,26 @@ class CallSite:
 
     def space(self, index: int) -> AddressSpace:
         return space_of(self._c.instance, self.arguments[index])
+
+    def is_literal(self, index: int) -> bool:
+        argument = self.arguments[index]
+        if isinstance(argument, ast.Unary) and argument.op == "-":
+            argument = argument.operand
+        return isinstance(argument, _LITERALS)
+
+    @property
+    def reached(self) -> bool:
+        return self._c.ruled_out == 0
+
+    def argument_type(self, index: int) -> Type | None:
+        argument = self.arguments[index]
+        return resolve_type(self._c, argument) if isinstance(argument, _TYPES) else self._c.check(argument)
+
+    def fold(self, value: int | str) -> None:
+        self._c.instance.constants[self._node] = value
+
+    def stand_for(self, names: tuple[str, ...], values: tuple[int | str, ...]) -> Type:
+        return stand_for(self._c, self._node, names, values)
 
     def map(self, index: int) -> str | None:
         argument = self.arguments[index]

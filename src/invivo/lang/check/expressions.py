@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from invivo.diagnostics import Code
 from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.calls import check_call
+from invivo.lang.check.comptime import check_comptime, check_typeinfo
 from invivo.lang.check.operators import check_binary, check_increment, check_ternary, check_unary
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.statements import check_block, check_if
@@ -26,8 +26,6 @@ from invivo.lang.check.values import (
     check_variable,
 )
 from invivo.library.spelling import literal_type
-
-_COMPTIME_HINT = "it may be made of literals, sizes and script parameters"
 
 
 def check_expression(c: Checker, node: ast.Expr) -> Type | None:
@@ -77,13 +75,12 @@ def check_expression(c: Checker, node: ast.Expr) -> Type | None:
             return check_sizeof(c, node)
         case ast.OffsetOf():
             return check_offsetof(c, node)
-        case ast.Comptime(_, operand):
-            if c.folder(operand) is None:
-                c.error(Code.NOT_SUPPORTED, node, "Unable to resolve comptime expression", _COMPTIME_HINT)
-            return c.check(operand)
+        case ast.Comptime(_, ast.IfExpr() as branches):
+            return check_if(c, branches, comptime=True)
+        case ast.Comptime():
+            return check_comptime(c, node)
         case ast.TypeInfo():
-            c.error(Code.NOT_SUPPORTED, node, "typeinfo is not supported yet")
-            return None
+            return check_typeinfo(c, node)
         case ast.BlockExpr(_, block):
             return check_block(c, block)
         case ast.IfExpr():

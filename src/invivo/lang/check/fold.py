@@ -10,9 +10,12 @@ from invivo.lang import ast
 class Folder:
     """Evaluates expressions of literals and positional parameters. Answers None for all others."""
 
-    def __init__(self, parameters: tuple[str, ...], constants: dict[ast.Node, int | str]) -> None:
+    def __init__(
+        self, parameters: tuple[str, ...], constants: dict[ast.Node, int | str], decided: dict[ast.Node, bool]
+    ) -> None:
         self.parameters = parameters
         self.constants = constants
+        self.decided = decided  # which branch of `if comptime` there is
 
     def __call__(self, node: ast.Node) -> int | str | None:
         match node:
@@ -35,6 +38,15 @@ class Folder:
                 return self(operand)
             case ast.BlockExpr(_, ast.Block(_, (), operand)) if operand is not None:
                 return self(operand)
+            case ast.IfExpr(_, _, then, otherwise) if node in self.decided:
+                branch = then if self.decided[node] else otherwise
+                if isinstance(branch, ast.Block):
+                    return self(branch.result) if branch.result is not None and not branch.statements else None
+                return None if branch is None else self(branch)
+            case ast.Ternary(_, condition, then_value, otherwise_value):
+                truth = self(condition)
+                chosen = (condition if then_value is None else then_value) if truth else otherwise_value
+                return None if truth is None else self(chosen)
             case ast.Name():
                 return self.constants.get(node)
             case _:

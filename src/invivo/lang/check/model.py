@@ -59,6 +59,8 @@ class Instance:
         self.builtins: dict[ast.Node, Builtin] = {}
         self.expansions: dict[ast.Node, ast.Expr] = {}  # calls that stand for something longer
         self.constants: dict[ast.Node, int | str] = {}  # names and operators whose value is known
+        self.decided: dict[ast.Node, bool] = {}  # `if comptime`: whether its condition holds
+        self.stands_for: dict[ast.Node, ast.Expr] = {}  # what is compiled in the place of a node
 
 
 class Checked(Record):

@@ -38,10 +38,13 @@ class Checker:
         self.expanding: list[str] = []  # definitions that are being looked into
         self.changed = False
         self.final = False
+        self.deciding = False  # types are known well enough for branches to be left out
+        self.undecided = False  # there are such branches
+        self.ruled_out = 0  # branches around that literals rule out
         self.unsafe = False
         self.bpftrace = False
         self.instance: Instance
-        self.folder = Folder(parameters, {})
+        self.folder = Folder(parameters, {}, {})
         self.scopes: list[dict[str, Variable]] = []
         self.depth = 0  # loop callbacks around
         self.loops = 0  # loops around, unrolled ones too
@@ -51,7 +54,7 @@ class Checker:
 
     def enter(self, instance: Instance) -> None:
         self.instance = instance
-        self.folder = Folder(self.parameters, instance.constants)
+        self.folder = Folder(self.parameters, instance.constants, instance.decided)
         self.scopes = [{}]
         self.depth = self.loops = self.for_loops = 0
         self.copies = 1
@@ -81,6 +84,13 @@ class Checker:
         self.scopes.append({})
         yield
         self.scopes.pop()
+
+    @contextmanager
+    def unreached(self, ruled_out: bool) -> Generator[None]:
+        """Check what cannot be reached if ``ruled_out``: it must be right, but nothing comes of it."""
+        self.ruled_out += ruled_out
+        yield
+        self.ruled_out -= ruled_out
 
     @contextmanager
     def loop(self, *, callback: bool, is_for: bool = False) -> Generator[None]:
@@ -145,10 +155,13 @@ class Checker:
 
     def use_unstable(self, node: ast.Node, feature: str) -> None:
         """Tell once that a feature is used which the neighbour calls unstable; with us it is not."""
+        settings = {"typeinfo": self.config.unstable_typeinfo, "import_statement": self.config.unstable_import_statement}
         message = f"Script is using an unstable feature: {feature}."
         if any(message in found.message for found in self.diagnostics.found):
             return
-        setting = self.config.unstable_tseries
+        setting = settings.get(feature, self.config.unstable_tseries)
+        if setting == "default":  # with us nothing is unstable
+            setting = "error" if self.bpftrace else "enable"
         hint = f"you must explicitly enable it in the config e.g. unstable_{feature}=enable"
         if setting == "error":
             self.error(Code.NOT_SUPPORTED, node, f"{message} To use this feature {hint}")

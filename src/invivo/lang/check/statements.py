@@ -9,6 +9,7 @@ from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.calls import check_aggregation, not_assigned
+from invivo.lang.check.comptime import decide
 from invivo.lang.check.model import MapInfo, Variable
 from invivo.lang.check.operators import check_condition, is_signed, join_branches, warn_signed_division
 from invivo.lang.check.scope import Checker
@@ -43,19 +44,47 @@ def _leaves(node: ast.Statement) -> bool:
             return False
 
 
-def check_if(c: Checker, node: ast.IfExpr) -> Type | None:
+def check_if(c: Checker, node: ast.IfExpr, *, comptime: bool = False) -> Type | None:
+    """``comptime``: it stands behind that word, as do those after its ``else``."""
+    if comptime or isinstance(node.condition, ast.Comptime):
+        return _check_decided(c, node, comptime=comptime)
     check_condition(c, node.condition)
-    then = check_block(c, node.then)
-    match node.otherwise:
-        case None:
-            return t.VOID
-        case ast.Block() as block:
-            otherwise = check_block(c, block)
-        case ast.IfExpr() as nested:
-            otherwise = c.check(nested)
+    truth = c.folder(node.condition)
+    with c.unreached(truth == 0):
+        then = check_block(c, node.then)
+    with c.unreached(truth is not None and truth != 0):
+        otherwise = _check_branch(c, node.otherwise, comptime=False)
+    if node.otherwise is None:
+        return t.VOID
     if then is None or otherwise is None or t.VOID in (then, otherwise):
         return t.VOID if t.VOID in (then, otherwise) else then or otherwise
     return join_branches(c, node, then, otherwise)
+
+
+def _check_decided(c: Checker, node: ast.IfExpr, *, comptime: bool) -> Type | None:
+    """Of the branches only the one that there is; none as long as that is not known."""
+    decided = decide(c, node)
+    if decided is None:
+        return None
+    outer, c.deciding = c.deciding, False  # what stands in it changes what is known of types
+    type_ = _check_branch(c, node.then if decided else node.otherwise, comptime=comptime)
+    c.deciding = outer
+    return type_
+
+
+def _check_branch(c: Checker, branch: ast.Block | ast.IfExpr | None, *, comptime: bool) -> Type | None:
+    match branch:
+        case None:
+            return t.VOID
+        case ast.Block():
+            return check_block(c, branch)
+        case ast.IfExpr() if comptime:
+            type_ = check_if(c, branch, comptime=True)
+            if type_ is not None:
+                c.instance.types[branch] = type_
+            return type_
+        case ast.IfExpr():
+            return c.check(branch)
 
 
 def check_statement(c: Checker, node: ast.Statement) -> None:
@@ -100,10 +129,20 @@ def check_statement(c: Checker, node: ast.Statement) -> None:
         case ast.Return(_, value):
             if value is not None:
                 _check_return(c, value)
-        case ast.ImportStatement():
-            c.error(Code.NOT_SUPPORTED, node, "import statements are not supported yet")
+        case ast.ImportStatement(_, path):
+            _check_import(c, node, path)
         case _:
             assert_never(node)
+
+
+def _check_import(c: Checker, node: ast.ImportStatement, path: str) -> None:
+    """In a block only the neighbour's own library is imported, and what it has is always there."""
+    if path == "stdlib" or path.startswith("stdlib/"):
+        return
+    before = len(c.diagnostics.found)
+    c.use_unstable(node, "import_statement")
+    if len(c.diagnostics.found) == before or not c.diagnostics.has_errors:
+        c.error(Code.BAD_IMPORT, node, f"'{path}' cannot be imported in a block", "import it before the first probe")
 
 
 def _check_return(c: Checker, value: ast.Expr) -> None:

@@ -243,6 +243,16 @@ def check_member(c: Checker, node: ast.Member) -> Type | None:
         return None
     if isinstance(object_, t.NamedTuple):
         if node.name in object_.names:
+            known = c.instance.stands_for.get(node.object)
+            value = (
+                None
+                if known is None
+                else c.folder(known.elements[object_.names.index(node.name)])
+                if isinstance(known, ast.RecordExpr)
+                else None
+            )
+            if value is not None:
+                c.instance.constants[node] = value
             return object_.elements[object_.names.index(node.name)]
         _unknown_field(c, node, spell(object_), list(object_.names))
         return None

@@ -70,7 +70,7 @@ class Body:
         self._forms = forms
         self.instance = instance
         self.name = name
-        self.folder = Folder(state.checked.parameters, instance.constants)
+        self.folder = Folder(state.checked.parameters, instance.constants, instance.decided)
         self.b = Builder(name, FunctionKind.ENTRY, (Kind.CONTEXT,))
         self.entry = self.b
         self.frame = self.b.reserve_slot()
@@ -95,8 +95,19 @@ class Body:
 
     # -- forms ---------------------------------------------------------------------------------
 
+    def meant(self, node: ast.Expr) -> ast.Expr:
+        """Return what is compiled in the place of an expression."""
+        while True:
+            if isinstance(node, ast.Comptime):
+                node = node.operand
+            elif node in self.instance.stands_for:
+                node = self.instance.stands_for[node]
+            else:
+                return node
+
     def word(self, node: ast.Expr) -> Operand:
         """Evaluate a scalar expression."""
+        node = self.meant(node)
         outer, self.b.span = self.b.span, node.span
         value = self._forms.word(self, node)
         self.b.span = outer
@@ -104,17 +115,18 @@ class Body:
 
     def into(self, node: ast.Expr, type_: Type, place: Place) -> None:
         """Evaluate an expression and store it at a place as a value of a type."""
+        node = self.meant(node)
         outer, self.b.span = self.b.span, node.span
         self._forms.into(self, node, type_, place)
         self.b.span = outer
 
     def address(self, node: ast.Expr) -> Place:
         """Return the place of an expression that lives in memory; not to be written to."""
-        return self._forms.address(self, node)
+        return self._forms.address(self, self.meant(node))
 
     def condition(self, node: ast.Expr, then: str, otherwise: str) -> None:
         """Go to one label if the expression is true, else to the other."""
-        self._forms.condition(self, node, then, otherwise)
+        self._forms.condition(self, self.meant(node), then, otherwise)
 
     def compare_text(self, left: ast.Expr, right: ast.Expr, length: int | None) -> Operand:
         """1 if two strings differ (in their first ``length`` characters), else 0."""

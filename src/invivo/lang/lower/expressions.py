@@ -60,8 +60,6 @@ def word(body: Body, node: ast.Expr) -> Operand:
             return memory.read_scalar(body, memory.locate(body, node), body.type(node))
         case ast.Cast():
             return _cast(body, node)
-        case ast.Comptime(_, operand):
-            return body.word(operand)
         case ast.BlockExpr(_, block):
             return _block_word(body, block)
         case ast.IfExpr():

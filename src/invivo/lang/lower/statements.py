@@ -62,7 +62,7 @@ def _lower_statement(body: Body, node: ast.Statement) -> None:
         case ast.Return():
             body.leave()
         case ast.ImportStatement():
-            raise AssertionError("refused by the checker")
+            pass  # the library's functions are always there
         case _:
             assert_never(node)
 
@@ -71,6 +71,7 @@ def _discard(body: Body, node: ast.Expr) -> None:
     """Run an expression for its effects."""
     if body.folder(node) is not None:
         return
+    node = body.meant(node)
     match node:
         case ast.IfExpr():
             lower_if(body, node, lambda value: _discard(body, value))
@@ -179,21 +180,29 @@ def _combined(body: Body, node: ast.Assign, old: Operand) -> Operand:
 
 def lower_if(body: Body, node: ast.IfExpr, use: Callable[[ast.Expr], None]) -> None:
     b = body.b
+    decided = body.instance.decided.get(node)
+    if decided is not None:
+        _lower_branch(body, node.then if decided else node.otherwise, use)
+        return
     then, otherwise, done = b.label("then"), b.label("else"), b.label("endif")
     body.condition(node.condition, then, otherwise if node.otherwise is not None else done)
     b.start(then)
     lower_block_value(body, node.then, use)
     b.jump(done)
-    match node.otherwise:
-        case ast.Block() as block:
-            b.start(otherwise)
-            lower_block_value(body, block, use)
-        case ast.IfExpr() as nested:
-            b.start(otherwise)
-            lower_if(body, nested, use)
+    if node.otherwise is not None:
+        b.start(otherwise)
+        _lower_branch(body, node.otherwise, use)
+    b.start(done)
+
+
+def _lower_branch(body: Body, branch: ast.Block | ast.IfExpr | None, use: Callable[[ast.Expr], None]) -> None:
+    match branch:
+        case ast.Block():
+            lower_block_value(body, branch, use)
+        case ast.IfExpr():
+            lower_if(body, branch, use)
         case None:
             pass
-    b.start(done)
 
 
 # -- loops -------------------------------------------------------------------------------------
