@@ -35,10 +35,10 @@ AGGREGATIONS = ("count", "sum", "avg", "stats", "min", "max", "hist", "lhist", "
 
 # Forms of the syntax that no generated program has, and why.
 EXCLUDED_FORMS = {
-    "ImportStatement": "the checker says that it is not supported",
-    "TypeInfo": "the checker says that it is not supported",
-    "Import": "the checker says that it is not supported",
-    "Macro": "the checker says that it is not supported",
+    "ImportStatement": "nothing comes of it",
+    "TypeInfo": "it is known when the program is compiled",
+    "Import": "a generated program stands alone",
+    "Macro": "it is expanded before anything is checked; tests/golden/expand has what comes of it",
     "Subprogram": "the checker says that it is not supported",
     "Parameter": "it is part of a Subprogram",
 }
@@ -52,6 +52,7 @@ EXCLUDED_OPERATORS = {
 # Records of the library that no generated program calls, and why.
 _NO_CONTEXT = "begin and end probes have no such context"
 _MEMORY = "it reads traced memory, which differs from machine to machine"
+_COMPILED = "it is known when the program is compiled"
 EXCLUDED_FUNCTIONS = {
     "func": _NO_CONTEXT,
     "retval": _NO_CONTEXT,
@@ -62,6 +63,10 @@ EXCLUDED_FUNCTIONS = {
     "ustack": _NO_CONTEXT,
     "join": _MEMORY,
     "macaddr": _MEMORY,
+    **dict.fromkeys(("is_str", "is_ptr", "is_array", "is_integer", "is_unsigned_integer"), _COMPILED),
+    **dict.fromkeys(("is_literal", "is_scalar", "probetype", "config"), _COMPILED),
+    **dict.fromkeys(("kfunc_exist", "kfunc_allowed"), "what the kernel has differs from machine to machine"),
+    **dict.fromkeys(("fail", "assert", "static_assert"), "it ends the program, or is nothing"),
 }
 
 

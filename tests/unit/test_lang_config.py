@@ -88,7 +88,7 @@ def test_a_renamed_key_is_read_and_warned_of() -> None:
     assert [(found.code, found.severity) for found in diagnostics.found] == [(Code.DEPRECATED, Severity.WARNING)]
 
 
-@pytest.mark.parametrize("key", ["log_size", "use_blazesym", "unstable_typeinfo"])
+@pytest.mark.parametrize("key", ["log_size", "use_blazesym", "unstable_macro"])
 def test_keys_without_effect_are_accepted(key: str) -> None:
     config, settings, diagnostics = _read(f"{key} = 1")
     assert (config, settings) == (Config(), Settings())

@@ -64,7 +64,7 @@ OPTIONS: dict[str, Option] = {
         Config,
         "unstable_typeinfo",
         str,
-        "the same for typeinfo(); without a word in this place invivo-bpftrace refuses it",
+        "the same for typeinfo(); only invivo-bpftrace refuses it",
         ("enable", "warn", "error"),
     ),
     "unstable_import_statement": Option(

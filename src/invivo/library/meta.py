@@ -223,6 +223,7 @@ META: tuple[Builtin, ...] = (
         "assert(condition, message): if a condition does not hold, an error with the message and the end with status 1",
         _check_expanded,
         _lower_nothing,
+        macro=True,
         text=_ASSERT,
     ),
     Builtin(
@@ -232,6 +233,7 @@ META: tuple[Builtin, ...] = (
         "static_assert(condition, message): an error of the compiler if a condition does not hold",
         _check_expanded,
         _lower_nothing,
+        macro=True,
         text=_STATIC_ASSERT,
     ),
 )

@@ -39,8 +39,8 @@ class Config(Record):
     stack_mode: str = "bpftrace"
     unstable_tseries: str = "warn"
     missing_probes: str = "error"
-    unstable_typeinfo: str = "default"
-    unstable_import_statement: str = "default"
+    unstable_typeinfo: str = "error"
+    unstable_import_statement: str = "error"
     license: str = "GPL"
 
 

@@ -29,7 +29,7 @@ class CallSite:
         self._c = c
         self._assigned = assigned
         self._node = node
-        self.arguments = node.arguments if isinstance(node, ast.Call) else ()
+        self.arguments: tuple[ast.Expr | ast.TypeExpr, ...] = node.arguments if isinstance(node, ast.Call) else ()
         self._types: dict[int, Type | None] = {}
         self.discarded = discarded
         self.unknown = False  # an argument's type is not known: the result is not to be trusted

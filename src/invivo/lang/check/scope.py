@@ -154,16 +154,21 @@ class Checker:
         variable.flexible = variable.flexible and literal
 
     def use_unstable(self, node: ast.Node, feature: str) -> None:
-        """Tell once that a feature is used which the neighbour calls unstable; with us it is not."""
-        settings = {"typeinfo": self.config.unstable_typeinfo, "import_statement": self.config.unstable_import_statement}
+        """Tell once that a feature is used which the neighbour calls unstable; with us it is not.
+
+        What the neighbour refuses unless it is asked for is only refused in its face.
+        """
         message = f"Script is using an unstable feature: {feature}."
         if any(message in found.message for found in self.diagnostics.found):
             return
-        setting = settings.get(feature, self.config.unstable_tseries)
-        if setting == "default":  # with us nothing is unstable
-            setting = "error" if self.bpftrace else "enable"
+        settings = {
+            "tseries": (self.config.unstable_tseries, True),
+            "typeinfo": (self.config.unstable_typeinfo, self.bpftrace),
+            "import_statement": (self.config.unstable_import_statement, self.bpftrace),
+        }
+        setting, refused = settings[feature]
         hint = f"you must explicitly enable it in the config e.g. unstable_{feature}=enable"
-        if setting == "error":
+        if setting == "error" and refused:
             self.error(Code.NOT_SUPPORTED, node, f"{message} To use this feature {hint}")
         elif setting == "warn" and self.bpftrace:
             self.diagnostics.warning(Code.DEPRECATED, node.span, f"{message} To prevent this warning {hint}")

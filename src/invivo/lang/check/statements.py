@@ -63,10 +63,11 @@ def check_if(c: Checker, node: ast.IfExpr, *, comptime: bool = False) -> Type | 
 
 def _check_decided(c: Checker, node: ast.IfExpr, *, comptime: bool) -> Type | None:
     """Of the branches only the one that there is; none as long as that is not known."""
+    known = node in c.instance.decided
     decided = decide(c, node)
     if decided is None:
         return None
-    outer, c.deciding = c.deciding, False  # what stands in it changes what is known of types
+    outer, c.deciding = c.deciding, c.deciding and known  # what stands in it may change what is known of types
     type_ = _check_branch(c, node.then if decided else node.otherwise, comptime=comptime)
     c.deciding = outer
     return type_
