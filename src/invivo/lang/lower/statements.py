@@ -40,6 +40,8 @@ def lower_block_value(body: Body, block: ast.Block, use: Callable[[ast.Expr], No
 
 
 def _lower_statement(body: Body, node: ast.Statement) -> None:
+    if body.instance.expansions:
+        _zero_found(body, node)
     match node:
         case ast.ExprStatement(_, expr) | ast.Discard(_, expr):
             _discard(body, expr)
@@ -65,6 +67,19 @@ def _lower_statement(body: Body, node: ast.Statement) -> None:
             pass  # the library's functions are always there
         case _:
             assert_never(node)
+
+
+def _zero_found(body: Body, node: ast.Node) -> None:
+    """Make variables that ``find()`` declares zero, whether or not it is reached: ``@a && find(@m, 1, $v)``."""
+    for name in type(node).__record_fields__:
+        value = getattr(node, name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, ast.Node) and not isinstance(part, ast.Block):
+                _zero_found(body, part)
+    if node in body.instance.expansions and isinstance(node, ast.Call):
+        for argument in node.arguments:
+            if argument in body.instance.declared:
+                memory.zero_variable(body, body.instance.variables[argument])
 
 
 def _discard(body: Body, node: ast.Expr) -> None:
