@@ -206,6 +206,9 @@ class Target(Protocol):
     @property
     def scope(self) -> Scope: ...
 
+    def check(self, spec: ProbeSpec) -> None:
+        """Raise a malformed `NoSuchProbeError` for an attach point that is wrong on any machine."""
+
     def expand(self, spec: ProbeSpec) -> Sequence[AttachPoint]:
         """Expand a probe and its wildcards. Raises `NoSuchProbeError`; never empty."""
         ...

@@ -68,6 +68,33 @@ def test_kprobe_has_numbered_arguments(files: list[str]) -> None:
 
 
 @pytest.mark.requires("kprobe")
+def test_kprobe_has_arguments_by_name_and_type(files: list[str]) -> None:
+    program = """
+        kprobe:vfs_read /args.count == 4711/ {
+            @names[str(args.file.f_path.dentry.d_name.name)] = count();
+            @offsets[*args.pos] = count();
+        }
+        kprobe:vfs_mkdir, kprobe:vfs_rmdir { @folders[func, str(args.dentry.d_name.name)] = count(); }
+    """
+    events = traced(program, files).events
+    assert final(events, "@names") == {"thousand": 4}
+    assert final(events, "@offsets") == {0: 1, 400: 1, 700: 1, 1000: 1}
+    assert final(events, "@folders")[("vfs_mkdir", "folder")] == 3
+    assert final(events, "@folders")[("vfs_rmdir", "folder")] == 3
+
+
+@pytest.mark.requires("kprobe")
+def test_an_alternative_takes_the_place_of_what_is_not_there(files: list[str]) -> None:
+    """A function that has been renamed: the first that is there is taken, with the same names of arguments."""
+    program = """
+        fentry:vfs_read_of_the_future or kprobe:vfs_read or kprobe:vfs_write /args.count == 4711/ {
+            @[probe] = count();
+        }
+    """
+    assert final(traced(program, files).events, "@") == {"kprobe:vfs_read": 4}
+
+
+@pytest.mark.requires("kprobe")
 def test_kretprobe_has_the_result(files: list[str]) -> None:
     program = """
         kprobe:vfs_read /arg2 == 4711/ { @reading[tid] = 1; }

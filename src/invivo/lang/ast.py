@@ -330,13 +330,15 @@ Statement = (
 class AttachPoint(Node, eq=False):
     """``tracepoint:sched:*``: raw text and its parts; quotes are removed from parts.
 
-    ``label`` is the user's ``name=`` before it.
+    ``label`` is the user's ``name=`` before it.  ``alternatives``: what stands after ``or``, for
+    machines that do not have it.
     """
 
     text: str
     provider: str
     fields: tuple[str, ...]
     label: str = ""
+    alternatives: tuple[AttachPoint, ...] = ()
 
 
 class Probe(Node, eq=False):

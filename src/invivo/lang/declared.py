@@ -185,6 +185,9 @@ class DeclaredTarget:
     def scope(self) -> Scope:
         return self._target.scope
 
+    def check(self, spec: ProbeSpec) -> None:
+        self._target.check(spec)
+
     def expand(self, spec: ProbeSpec) -> Sequence[AttachPoint]:
         return self._target.expand(spec)
 

@@ -55,6 +55,10 @@ def _probe(probe: ast.Probe) -> str:
 
 
 def _attach_point(point: ast.AttachPoint) -> str:
+    return " or ".join(map(_one_of, (point, *point.alternatives)))
+
+
+def _one_of(point: ast.AttachPoint) -> str:
     label = f"{point.label}=" if point.label else ""
     provider = point.provider if _is_plain(point.provider, "/=#") else _quoted(point.provider)
     return label + ":".join([provider, *(part if _is_plain(part, "") else _quoted(part) for part in point.fields)])

@@ -39,7 +39,7 @@ NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 _FUNCTIONS = ("kprobe", "kretprobe", "uprobe", "uretprobe")
 _TIMES = ("profile", "interval", "software", "hardware", "watchpoint")
 FEATURE_PROBES: dict[str, tuple[str, ...]] = {
-    "args": ("tracepoint", "rawtracepoint", "fentry", "fexit"),
+    "args": ("tracepoint", "rawtracepoint", "kprobe", "fentry", "fexit"),
     "argN": ("kprobe", "uprobe", "usdt", "rawtracepoint"),
     "retval": ("kretprobe", "uretprobe", "fexit"),
     "func": (*_FUNCTIONS, "fentry", "fexit"),

@@ -13,7 +13,19 @@ from invivo.probes.provider import Facts, Listed, Provider, Role, malformed
 from invivo.record import replace
 from invivo.target import AttachPoint, NoSuchProbeError, Plan, ProbeSpec
 
-__all__ = ["Facts", "Listed", "Provider", "Role", "attach", "expand", "find", "plan", "provider_of", "providers"]
+__all__ = [
+    "Facts",
+    "Listed",
+    "Provider",
+    "Role",
+    "attach",
+    "check",
+    "expand",
+    "find",
+    "plan",
+    "provider_of",
+    "providers",
+]
 
 # Name, aliases, and the module that has the record, under the name in upper case: loaded when a probe is of its kind.
 _ROWS: Final = (
@@ -76,12 +88,23 @@ def expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     """
     if names.is_wildcard(spec.provider):
         return _expand_providers(spec, facts)
+    provider, own = _checked(spec)
+    return provider.expand(own, facts)
+
+
+def check(spec: ProbeSpec) -> None:
+    """Raise `NoSuchProbeError` for a probe that is wrong whatever the machine has."""
+    if not names.is_wildcard(spec.provider):
+        _checked(spec)
+
+
+def _checked(spec: ProbeSpec) -> tuple[Provider, ProbeSpec]:
     provider = find(spec.provider)
     if provider is None:
         raise _no_provider(spec)
     own = replace(spec, provider=provider.name)
     provider.check(own)
-    return provider.expand(own, facts)
+    return provider, own
 
 
 def _expand_providers(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:

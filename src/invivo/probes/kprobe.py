@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from invivo.errors import NotSupportedError
-from invivo.ir.types import UINT64
+from invivo.ir.types import UINT64, Int, Struct, size_bytes
 from invivo.kernel import links, perf
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
@@ -17,6 +17,7 @@ from invivo.probes.provider import (
     Provider,
     Role,
     canonical,
+    grouped,
     malformed,
     module_and_name,
     parse_number,
@@ -24,7 +25,7 @@ from invivo.probes.provider import (
     wrong_number,
 )
 from invivo.record import Record
-from invivo.target import Argument, AttachPoint, Context, Plan, ProbeSpec, ProgramType
+from invivo.target import Argument, AttachPoint, Context, ContextLoad, Plan, ProbeSpec, ProgramType
 
 
 class KernelFunction(Record):
@@ -111,11 +112,41 @@ def _hint(function: str, facts: Facts) -> str | None:
 
 
 def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:
+    """One program for all points; where ``args`` are read, one for all functions that have the same."""
+    if "args" not in uses or points[0].provider == "kretprobe":
+        return [_plan_of(points, (), uses, facts)]
+    arguments = {point.name: _arguments(_place(point), facts) for point in points}
+    groups = grouped(points, lambda point: arguments[point.name])
+    return [_plan_of(group, arguments[group[0].name], uses, facts) for group in groups]
+
+
+def _arguments(place: KernelFunction, facts: Facts) -> tuple[Argument, ...]:
+    """Return the arguments that are in registers at the entry of a function that the kernel's BTF knows.
+
+    Structs by value may be in registers or not; what comes after one is not told.
+    """
+    prototype = facts.types().function(place.symbol) if place.offset == 0 else None
+    found: list[Argument] = []
+    parameters = prototype.parameters if prototype is not None else ()
+    for (name, type_id), register in zip(parameters, x86_64.FUNCTION_ARGUMENTS, strict=False):
+        type_ = facts.types().of(type_id)
+        if isinstance(type_, Struct):
+            break
+        signed = isinstance(type_, Int) and type_.signed
+        found.append(Argument(name, type_, ContextLoad(x86_64.OFFSETS[register], size_bytes(type_), signed)))
+    return tuple(found)
+
+
+def _plan_of(
+    points: Sequence[AttachPoint], arguments: tuple[Argument, ...], uses: frozenset[str], facts: Facts
+) -> Plan:
     provider = points[0].provider
     at_return = provider == "kretprobe"
     at_entry = all(_place(point).offset == 0 for point in points)
     together = len(points) > 1 and at_entry and facts.has("kprobe_multi")
     features = {"func", "reg", "ctx", "stacks", "signal"} | ({"retval"} if at_return else {"argN"})
+    if arguments or ("args" not in uses and not at_return):
+        features.add("args")
     result = Argument("retval", UINT64, x86_64.register(x86_64.RETURN_REGISTER))
     context = Context(
         provider,
@@ -123,6 +154,7 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
         0,
         scoped=True,
         features=frozenset(features),
+        arguments=arguments,
         numbered=() if at_return else x86_64.function_arguments(),
         retval=result if at_return else None,
         registers=x86_64.registers(),
@@ -133,7 +165,7 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
         nmi=True,
     )
     attach = Together(at_return) if together else OneByOne(at_return)
-    return (Plan(tuple(points), context, attach, cookies=True),)
+    return Plan(tuple(points), context, attach, cookies=True)
 
 
 def _place(point: AttachPoint) -> KernelFunction:

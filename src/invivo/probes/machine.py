@@ -35,6 +35,9 @@ class Machine:
     def cpus(self) -> int:
         return self.facts.possible_cpus()
 
+    def check(self, spec: ProbeSpec) -> None:
+        probes.check(spec)
+
     def expand(self, spec: ProbeSpec) -> Sequence[AttachPoint]:
         return probes.expand(spec, self.facts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
 from invivo.diagnostics import Code, Diagnostics
@@ -44,9 +44,8 @@ def expand_probes(script: ast.Script, target: Target, config: Config, diagnostic
 def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagnostics) -> list[AttachPoint]:
     points: list[AttachPoint] = []
     for written in probe.attach_points:
-        spec = ProbeSpec(written.provider, written.fields, written.span, written.text)
         try:
-            points += target.expand(spec)
+            points += _first_there(written, target)
         except NoSuchProbeError as error:
             code = Code.BAD_ATTACH_POINT if error.malformed else Code.NO_MATCH
             if error.malformed or config.missing_probes == "error":
@@ -54,6 +53,24 @@ def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagn
             elif config.missing_probes == "warn":
                 diagnostics.warning(code, written.span, error.message, error.hint)
     return points
+
+
+def _first_there(written: ast.AttachPoint, target: Target) -> Sequence[AttachPoint]:
+    """Expand an attach point, or the first of its alternatives that this machine has. Raises `NoSuchProbeError`."""
+    specs = [ProbeSpec(each.provider, each.fields, each.span, each.text) for each in (written, *written.alternatives)]
+    for spec in specs[1:]:
+        target.check(spec)  # a mistake is told everywhere, not only on the machine that needs it
+    refusals: list[NoSuchProbeError] = []
+    for spec in specs:
+        try:
+            return target.expand(spec)
+        except NoSuchProbeError as error:
+            if error.malformed:
+                raise
+            refusals.append(error)
+    if len(refusals) == 1:
+        raise refusals[0]
+    raise NoSuchProbeError("; ".join(refusal.message for refusal in refusals), refusals[0].hint)
 
 
 def body_uses(probe: ast.Probe) -> frozenset[str]:

@@ -15,6 +15,7 @@ from invivo.lang.parse.expressions import parse_expression, parse_type
 from invivo.lang.parse.literals import integer, text_string
 from invivo.lang.parse.statements import parse_block
 from invivo.lang.parse.types import TAGS, is_reserved
+from invivo.record import replace
 
 _MAP_KINDS = ("hash", "lruhash", "percpuhash", "percpulruhash")
 
@@ -301,11 +302,11 @@ def _parameter(c: Cursor) -> ast.Parameter:
 
 def _probe(c: Cursor) -> ast.Probe:
     start = c.start
-    points = [_attach_point(c)]
+    points = [_attach_points(c)]
     while c.accept(","):
         if c.text in ("{", "/"):
             break
-        points.append(_attach_point(c))
+        points.append(_attach_points(c))
     predicate = None
     if c.accept("/"):
         predicate = parse_expression(c)
@@ -327,6 +328,16 @@ def _fail_header(c: Cursor, points: list[ast.AttachPoint], predicate: ast.Expr |
             hint = "attach points are separated by commas, and quotes protect spaces"
     expected = "'{'" if predicate is not None else "'{', ',' or a predicate"
     c.fail_expected(expected, hint)
+
+
+def _attach_points(c: Cursor) -> ast.AttachPoint:
+    """An attach point, and those that take its place where it is not: ``fentry:f or kprobe:f``."""
+    first = _attach_point(c)
+    others: list[ast.AttachPoint] = []
+    while c.kind == "name" and c.text == "or":
+        c.advance()
+        others.append(_attach_point(c))
+    return replace(first, alternatives=tuple(others)) if others else first
 
 
 def _attach_point(c: Cursor) -> ast.AttachPoint:
