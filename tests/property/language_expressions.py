@@ -209,7 +209,9 @@ class Expressions:
                 parts = [self.expression(element, depth - 1) for element in elements]
                 return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
             case Named(names, elements):
-                pairs = zip(names, elements, strict=True)
+                pairs = list(zip(names, elements, strict=True))
+                if self.chance(30):  # the order is that of the first record that a variable or map gets
+                    self.choose.shuffle(pairs)
                 return f"({', '.join(f'{name} = {self.expression(element, depth - 1)}' for name, element in pairs)})"
             case Array(element, length):
                 bits = int(element.lstrip("uint")) * length
@@ -325,7 +327,8 @@ class Expressions:
         variables = self.variables(Number)
         kind = self.choose.randrange(20)
         if kind < 8 and variables:
-            return f"${self.choose.choice(variables).name}"
+            name = self.choose.choice(variables).name
+            return f"(*&${name})" if self.chance(5) else f"${name}"
         if kind < 10 and part is not None:
             return part
         if self.only is None:
@@ -438,6 +441,8 @@ class Expressions:
         index = str(self.choose.randrange(shape.length))
         if self.chance(40):
             index = f"({self.number(depth - 1)} & {shape.length - 1})"
+        elif self.chance(20) and self.only is None:  # beyond the end, too
+            index = f"({self.opaque()} & {2 * shape.length - 1})"
         return f"{text}[{index}]"
 
     def array_shape(self) -> Array:

@@ -43,12 +43,6 @@ EXCLUDED_FORMS = {
     "Parameter": "it is part of a Subprogram",
 }
 
-# Operators that no generated program has.
-EXCLUDED_OPERATORS = {
-    "*": "what a pointer points to differs from machine to machine",
-    "&": "an address differs from run to run",
-}
-
 # Records of the library that no generated program calls, and why.
 _NO_CONTEXT = "begin and end probes have no such context"
 _MEMORY = "it reads traced memory, which differs from machine to machine"

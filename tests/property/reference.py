@@ -257,6 +257,8 @@ class Interpreter:
 
     def unary(self, op: str, operand: ast.Expr) -> Value:
         if op == "*":
+            if isinstance(operand, ast.Unary) and operand.op == "&":
+                return self.value(operand.operand)
             raise UnspecifiedError("memory of the kernel")
         number = self.number(operand)
         match op:
@@ -327,7 +329,8 @@ class Interpreter:
                 return ord(value[index]) if index < len(value) else 0
             case tuple() | list():
                 if not 0 <= index < len(value):
-                    raise UnspecifiedError("an index beyond an array's end")
+                    self.complain("WARNING", "Array access out of bounds. This can lead to unexpected results.")
+                    return 0
                 return value[index]
             case _:
                 raise UnspecifiedError("memory of the kernel")

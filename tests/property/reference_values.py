@@ -55,9 +55,8 @@ def convert(value: Value, type_: Type) -> Value:
             return value
         case t.Tuple(elements), tuple():
             return tuple(convert(part, element) for part, element in zip(value, elements, strict=True))
-        case t.NamedTuple(_, elements), dict():
-            pairs = zip(value.items(), elements, strict=True)
-            return {name: convert(part, element) for (name, part), element in pairs}
+        case t.NamedTuple(names, elements), dict():
+            return {name: convert(value[name], element) for name, element in zip(names, elements, strict=True)}
         case _:
             return wrap(int(value), 64, signed=False) if isinstance(value, int) else value
 

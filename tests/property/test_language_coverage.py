@@ -21,7 +21,6 @@ from invivo.probes.machine import Machine
 from property.language_generator import (
     EXCLUDED_FORMS,
     EXCLUDED_FUNCTIONS,
-    EXCLUDED_OPERATORS,
     ProgramWriter,
 )
 from property.language_runs import PARAMETERS
@@ -75,7 +74,9 @@ def note_form(node: ast.Node, found: Found) -> None:
     match node:
         case ast.Name(_, name) | ast.Call(_, name):
             found.names.add(name)
-        case ast.Unary(_, op) | ast.Binary(_, op):
+        case ast.Unary(_, op):
+            found.operators.add(f"unary {op}")
+        case ast.Binary(_, op):
             found.operators.add(op)
         case ast.Assign(_, _, op):
             found.assignments.add(op)
@@ -126,9 +127,18 @@ def test_the_reference_interpreter_knows_what_is_generated() -> None:
 
 def test_every_operator(found: Found) -> None:
     binary = {"||", "&&", "|", "^", "&", "==", "!=", "<", "<=", ">", ">=", "<<", ">>", "+", "-", "*", "/", "%"}
-    assert found.operators == binary | {"!", "~", "prefix 1", "prefix -1", "postfix 1", "postfix -1"}
+    assert found.operators == binary | {
+        "unary !",
+        "unary ~",
+        "unary -",
+        "unary *",
+        "unary &",
+        "prefix 1",
+        "prefix -1",
+        "postfix 1",
+        "postfix -1",
+    }
     assert found.assignments == {"", "+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>"}
-    assert set(EXCLUDED_OPERATORS) == {"*", "&"}  # as unary ones
 
 
 @pytest.mark.parametrize("group", ["arithmetic", "division", "shift", "comparison", "logic"])

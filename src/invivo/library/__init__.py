@@ -46,7 +46,7 @@ FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "reg": (*_FUNCTIONS, "usdt", *_TIMES),
     "ctx": (*_FUNCTIONS, "usdt", *_TIMES, "iter"),
     "usermode": _TIMES,
-    "stacks": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_TIMES),
+    "stacks": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_TIMES, "begin", "end"),
 }
 
 _BY_NAME = {name: builtin for builtin in _ALWAYS for name in (builtin.name, *builtin.aliases)}

@@ -29,7 +29,7 @@ def plan_of(provider: str) -> Plan:
 
     Raw tracepoint programs can be run so since Linux 5.10.
     """
-    context = Context(provider, ProgramType.RAW_TRACEPOINT, 0, scoped=False, features=frozenset())
+    context = Context(provider, ProgramType.RAW_TRACEPOINT, 0, scoped=False, features=frozenset({"stacks"}))
     return Plan((AttachPoint(provider, provider, "", RunBySession()),), context, RunBySession(), cookies=False)
 
 

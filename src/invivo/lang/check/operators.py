@@ -49,9 +49,9 @@ def check_unary(c: Checker, node: ast.Unary) -> Type | None:
                     f"The {node.op} operator can not be used on expressions of type '{spell(operand)}'",
                 )
                 return None
-            if constant is None and isinstance(value := c.folder(node.operand), int) and not c.bpftrace:
-                c.error(Code.LIMIT, node, f"{node.op}{value} does not fit in 64 bits")
             if node.op == "-":
+                if constant is None and isinstance(value := c.folder(node.operand), int) and not c.bpftrace:
+                    c.error(Code.LIMIT, node, f"-{value} does not fit in 64 bits")
                 return literal_type(constant) if isinstance(constant, int) else t.INT64
             return whole(operand) if isinstance(operand, t.Int) else t.INT64
 

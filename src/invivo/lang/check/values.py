@@ -354,6 +354,8 @@ def check_index(c: Checker, node: ast.Index) -> Type | None:
             if isinstance(constant, int) and not 0 <= constant < length:
                 c.error(Code.BAD_INDEX, node, f"the index {constant} is out of bounds for array of size {length}")
             return t.INT8
+        case t.ProbeName():
+            return t.INT8
         case t.Tuple(elements):
             if not isinstance(constant, int) or not 0 <= constant < len(elements):
                 c.error(

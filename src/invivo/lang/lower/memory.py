@@ -13,6 +13,7 @@ from invivo.lang.lower.body import Body
 from invivo.library import find_builtin
 from invivo.library.access import common_alignment, guard_string, read_helper, read_string_helper
 from invivo.library.record import Place
+from invivo.library.spelling import PROBE_NAME_CAPACITY
 from invivo.record import Record
 from invivo.target import Argument, ContextLoad
 
@@ -159,7 +160,7 @@ def _locate_index(body: Body, node: ast.Index) -> Located:
         moved = body.b.add(body.word(node.object), scaled(body, index, t.size_bytes(element)))
         return Remote(body.space(node.object), moved, 0)
     length, size = _elements(owner)
-    base = locate(body, node.object)
+    base = _name_in_memory(body, node.object) if isinstance(owner, t.ProbeName) else locate(body, node.object)
     if isinstance(constant, int):
         return base.at(constant * size)
     index = body.word(node.index)
@@ -190,12 +191,20 @@ def _checked_element(body: Body, base: Located, index: Operand, length: int, siz
     return element
 
 
+def _name_in_memory(body: Body, node: ast.Expr) -> Place:
+    place = body.temporary(PROBE_NAME_CAPACITY)
+    body.into(node, t.String(PROBE_NAME_CAPACITY), place)
+    return place
+
+
 def _elements(owner: Type) -> tuple[int, int]:
     match owner:
         case t.Array(element, length):
             return length, t.size_bytes(element)
         case t.String(capacity):
             return capacity, 1
+        case t.ProbeName():
+            return PROBE_NAME_CAPACITY, 1
         case _:
             raise AssertionError(f"no elements in {owner}")
 
