@@ -205,6 +205,8 @@ def btf_data() -> bytes:
             ("comm", name16, 2176 * 8, 0),
             ("handler", b.pointer(b.prototype(0, [("", integer)])), 2200 * 8, 0),
             ("cpus_mask", b.array(ulong, 4, uint), 2208 * 8, 0),
+            ("counters", b.pointer(b.type_tag("percpu", ulong)), 2264 * 8, 0),
+            ("next_rcu", b.pointer(b.type_tag("rcu", ulong)), 2272 * 8, 0),
         ],
     )
     b.redirect(task_pointer, task)

@@ -82,3 +82,30 @@ def test_lines_before_the_maps() -> None:
                 sink.event(event)
             sink.close()
         assert out.getvalue().decode() == lines
+
+
+def test_a_number_that_is_wider_than_its_variable() -> None:
+    program = "BEGIN { let $x : uint8 = 1; $x = pid - pid + 257; print($x); }"
+    assert _run(program, bpftrace=False) == ("1", "")
+    with pytest.raises(CompileError, match=r"when variable already has a type 'uint8'"):
+        _run(program, bpftrace=True)
+    with pytest.raises(CompileError, match="257 does not fit 'uint8'"):
+        _run("BEGIN { let $x : uint8 = 257; }", bpftrace=False)
+
+
+@pytest.mark.parametrize(
+    ("program", "ours", "theirs"),
+    [
+        ("BEGIN { $x = 6; print($x / 2); }", [], ["signed operands for '/' can lead to undefined behavior"]),
+        ("BEGIN { while (0) { } }", [], ["While loops are deprecated"]),
+        ("#include <linux/fs.h>\nBEGIN { }", ["linux/fs.h is not read"], []),
+        ("BEGIN { $x = (uint8)1; $y = (uint8)$x; }", ["Unnecessary cast"], ["Unnecessary cast"]),
+    ],
+    ids=["signed division", "while", "headers", "casts"],
+)
+def test_warnings_of_the_compiler(program: str, ours: list[str], theirs: list[str]) -> None:
+    for bpftrace, expected in ((False, ours), (True, theirs)):
+        with Machine() as machine:
+            warnings = compile_source(SourceFile("stdin", program), machine, CompileOptions(bpftrace=bpftrace)).warnings
+        assert len(warnings) == len(expected)
+        assert all(words in warning.message for words, warning in zip(expected, warnings, strict=True))
