@@ -34,10 +34,12 @@ _TOPICS: tuple[tuple[str, str, tuple[Builtin, ...]], ...] = (
     ("Strings and bytes", "", (*STRINGS, *records("search"), *records("tables"))),
     ("Addresses, symbols, stacks", "", SYMBOLS),
     ("Maps", "", MAPS),
+    ("Objects of the kernel", "", (*records("kernel"), *records("user"))),
+    ("Changing the system", "", records("interference")),
     (
         "Output",
         "The program only says what to write; it is written when its record is drained, in the program's order.",
-        OUTPUT,
+        (*OUTPUT, *records("debug")),
     ),
     (
         "Aggregations",

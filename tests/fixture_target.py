@@ -282,6 +282,9 @@ class FixtureFacts:
         assert path == DEMO
         return self._elf
 
+    def pid_namespace(self) -> tuple[int, int] | None:
+        return None
+
     def cgroup_id(self, path: str) -> int | None:
         return 4242 if path == "/sys/fs/cgroup/demo" else None
 

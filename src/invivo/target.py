@@ -253,12 +253,20 @@ class Target(Protocol):
         ...
 
     def user_symbol(self, point: AttachPoint, symbol: str) -> tuple[int, int] | None:
-        """Address (file offset based, as the symbol table says) and size of a symbol of the binary
-        that a uprobe or USDT point is in."""
+        """How far behind a uprobe's or USDT point's instruction a symbol of the same file is, and its size."""
         ...
 
     def per_cpu_variable(self, symbol: str) -> int | None:
         """BTF id of a per-CPU variable."""
+        ...
+
+    def kernel_function(self, name: str) -> int | None:
+        """BTF id of a function."""
+        ...
+
+    @property
+    def pid_namespace(self) -> tuple[int, int] | None:
+        """Device and inode of this process's PID namespace; None if it is the initial one."""
         ...
 
     def cgroup_id(self, path: str) -> int | None: ...

@@ -25,6 +25,7 @@ LAZY = {
     },  # scripts with C declarations
     "lang.expand": {"invivo.lang.expand.imports", "invivo.lang.parse"},  # imports; macros of the library
     "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand"},  # --include; macros, imports, functions
+    "library.strings": {"socket"},  # network addresses
     "output.json_lines": {"time"},  # time series
     "output.ndjson": {"binascii", "time"},  # buffers; the header
     "runtime.decode": {"socket"},  # network addresses

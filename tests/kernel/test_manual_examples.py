@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from case_files import Case, read_cases
 from invivo.library import library
@@ -17,7 +18,12 @@ _CASES = read_cases(Path(__file__).parents[2] / "docs" / "language" / "examples.
 _BESIDES = ["args", "argN"]
 
 
-@pytest.mark.parametrize("case", _CASES, ids=[case.sentence for case in _CASES])
+def _marked(case: Case) -> ParameterSet:
+    needed = case.sections.get("requires", "").split()
+    return pytest.param(case, id=case.sentence, marks=[pytest.mark.requires(*needed)] if needed else [])
+
+
+@pytest.mark.parametrize("case", [_marked(case) for case in _CASES])
 def test_example(case: Case) -> None:
     command = shlex.split(case.sections.get("command", "")) or None
     unsafe = "unsafe" in case.sections.get("options", "")

@@ -94,7 +94,14 @@ class Map(NamedTuple):
 
 _ALWAYS = (
     *("(cpu < ncpus)", "(rand & 0)", "(jiffies > 0)", "(nsecs > 0)", "(nsecs(monotonic) != 0)", "(elapsed < 1h)"),
-    *("(cgroup > 0)", "(numaid < 64)", "(curtask != 0)", '(kaddr("_text") != 0)', "has_cpid"),
+    *(
+        "(cgroup > 0)",
+        "(numaid < 64)",
+        "(curtask != 0)",
+        "(container_of(curtask, typeof(struct task_struct), comm) != 0)",
+        '(kaddr("_text") != 0)',
+        "has_cpid",
+    ),
 )
 READABLE = ("count", "sum", "avg", "min", "max")
 
@@ -531,7 +538,7 @@ class Expressions:
                 return f"{self.choose.choice(('strerror', 'signal_name', 'syscall_name'))}({self.number(depth - 1)})"
         if kind == 9:
             return self.choose.choice(
-                ("comm", "pcomm", "str($2)", "$2", "str($3)", "str($1)", "probe", "curtask->comm")
+                ("comm", "pcomm", "leader_comm", "str($2)", "$2", "str($3)", "str($1)", "probe", "curtask->comm")
             )
         return self.word()
 

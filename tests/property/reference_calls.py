@@ -302,9 +302,17 @@ def _bswap(runs: Runs, node: ast.Call) -> Value:
 def _ntop(runs: Runs, node: ast.Call) -> Value:
     family = runs.number(_expr(node, 0)) if len(node.arguments) > 1 else 2
     number = runs.value(_expr(node, len(node.arguments) - 1))
+    if isinstance(number, list) and len(number) == 4:
+        return ".".join(map(str, number))
     if family == 10 or not isinstance(number, int):
         raise UnspecifiedError("an address of the wrong size")
     return ".".join(str(number >> shift & 255) for shift in (0, 8, 16, 24))
+
+
+def _pton(runs: Runs, node: ast.Call) -> Value:
+    text = runs.constant(_expr(node, 0))
+    assert isinstance(text, str)
+    return [int(part) for part in text.split(".")]
 
 
 def _same(runs: Runs, node: ast.Call) -> Value:
@@ -342,6 +350,8 @@ CALLS: dict[str, Callable[[Runs, ast.Call], Value]] = {
     "syscall_name": _table(syscall_names, "unknown"),
     "bswap": _bswap,
     "ntop": _ntop,
+    "pton": _pton,
+    "container_of": lambda runs, node: 1 << 63,
     "ksym": _same,
     "usym": _same,
     "kptr": _same,
@@ -362,6 +372,7 @@ VALUES: dict[str, Callable[[Runs], Value]] = {
     "ppid": lambda runs: runs.surroundings.parent,
     "leader_tid": lambda runs: runs.surroundings.pid,
     "pcomm": lambda runs: runs.surroundings.parent_comm,
+    "leader_comm": lambda runs: runs.surroundings.comm,
     "cpid": lambda runs: 0,
     "has_cpid": lambda runs: False,
     "probe": lambda runs: runs.provider,

@@ -84,6 +84,8 @@ class _Encoder:
                 return 0, signed32(insn.immediate)
             case bpf.PSEUDO_FUNCTION:
                 return self.starts[insn.symbol] - position - 1, 0
+            case bpf.PSEUDO_BTF_ID:
+                return int(insn.symbol), 0
             case _:
                 return signed32(insn.immediate), signed32(insn.immediate >> 32)
 

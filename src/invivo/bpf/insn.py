@@ -44,8 +44,10 @@ EXIT: Final = JMP | 0x90
 # What the source field of LD_IMM64 and CALL says (BPF_PSEUDO_*).
 PSEUDO_MAP: Final = 1
 PSEUDO_MAP_VALUE: Final = 2
+PSEUDO_BTF_ID: Final = 3
 PSEUDO_FUNCTION: Final = 4
 PSEUDO_CALL: Final = 1
+PSEUDO_KERNEL_CALL: Final = 2
 
 FETCH: Final = 1
 COMPARE_EXCHANGE: Final = 0xF0 | FETCH

@@ -196,6 +196,8 @@ class _Selector:
                 self.places[result.id] = (_Root(bpf.PSEUDO_MAP_VALUE, name), offset)
             case ops.MapAddress(result, name):
                 self.places[result.id] = (_Root(bpf.PSEUDO_MAP, name), 0)
+            case ops.KernelVariable(result, type_id):
+                self.places[result.id] = (_Root(bpf.PSEUDO_BTF_ID, str(type_id)), 0)
             case ops.FunctionAddress(result, name):
                 self.places[result.id] = (_Root(bpf.PSEUDO_FUNCTION, name), 0)
             case ops.Offset(result, pointer, int() as amount):
@@ -304,6 +306,8 @@ class _Selector:
                 self.call(called, arguments, helper, "")
             case ops.CallFunction(called, name, arguments):
                 self.call(called, arguments, 0, name)
+            case ops.CallKernel(called, type_id, arguments):
+                self.call(called, arguments, type_id, "", bpf.PSEUDO_KERNEL_CALL)
             case ops.Extend(result, value, bits, signed):
                 self.extend(self.define(result), value, bits, signed)
             case ops.Compare(result, comparison, left, right):
@@ -430,11 +434,13 @@ class _Selector:
         self.into(source, value)
         self.emit(code, register, source, offset, immediate=kind | bpf.FETCH)
 
-    def call(self, result: Value | None, arguments: tuple[Operand, ...], helper: int, function: str) -> None:
-        for number, argument in enumerate(arguments):
-            self.into(number + 1, argument)
-        pseudo = bpf.PSEUDO_CALL if function else 0
-        self.emit(bpf.CALL, 0, pseudo, len(arguments), immediate=helper, symbol=function)
+    def call(
+        self, result: Value | None, arguments: tuple[Operand, ...], number: int, function: str, pseudo: int = 0
+    ) -> None:
+        for index, argument in enumerate(arguments):
+            self.into(index + 1, argument)
+        pseudo = bpf.PSEUDO_CALL if function else pseudo
+        self.emit(bpf.CALL, 0, pseudo, len(arguments), immediate=number, symbol=function)
         self.loaded = {}  # an address is cheaper to load again than to keep across a call
         if result is not None:
             self.move(self.define(result), 0)

@@ -96,6 +96,8 @@ def _format(code: int, target: int, source: int, offset: int, rest: tuple[int, i
     if code == bpf.CALL:
         if source == bpf.PSEUDO_CALL:
             return f"call {starts.get(index + immediate + 1, '?')}"
+        if source == bpf.PSEUDO_KERNEL_CALL:
+            return f"call kernel#{immediate}"
         return f"call {helpers.name(immediate)}#{immediate}"
     if code == bpf.JA:
         return f"goto {index + offset + 1}"

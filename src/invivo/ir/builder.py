@@ -199,6 +199,14 @@ class Builder:
     def call_void(self, helper: int, *arguments: Operand) -> None:
         self.emit(ops.Call(None, helper, arguments, self.span))
 
+    def call_kernel(self, type_id: int, *arguments: Operand, kind: Kind = Kind.WORD) -> Value:
+        result = self.value(kind)
+        self.emit(ops.CallKernel(result, type_id, arguments, self.span))
+        return result
+
+    def call_kernel_void(self, type_id: int, *arguments: Operand) -> None:
+        self.emit(ops.CallKernel(None, type_id, arguments, self.span))
+
     def map(self, name: str) -> Value:
         result = self.value(Kind.MAP)
         self.emit(ops.MapAddress(result, name))
@@ -207,6 +215,11 @@ class Builder:
     def global_address(self, map_name: str, offset: int) -> Value:
         result = self.value(Kind.MAP_VALUE)
         self.emit(ops.GlobalAddress(result, map_name, offset))
+        return result
+
+    def kernel_variable(self, type_id: int) -> Value:
+        result = self.value(Kind.BTF)
+        self.emit(ops.KernelVariable(result, type_id))
         return result
 
     def function(self, name: str) -> Value:

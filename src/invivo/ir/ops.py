@@ -243,6 +243,15 @@ class CallFunction(Record, eq=False):
     span: Span | None = None
 
 
+class CallKernel(Record, eq=False):
+    """Call a function that the kernel offers to programs (a kfunc), by its BTF id."""
+
+    result: Value | None
+    type_id: int
+    arguments: tuple[Operand, ...]
+    span: Span | None = None
+
+
 class MapAddress(Record, eq=False):
     """A map, to be passed to a helper."""
 
@@ -256,6 +265,13 @@ class GlobalAddress(Record, eq=False):
     result: Value
     map: str
     offset: int
+
+
+class KernelVariable(Record, eq=False):
+    """A variable of the kernel, by its BTF id: of a per-CPU one, what helpers make an address of."""
+
+    result: Value
+    type_id: int
 
 
 class FunctionAddress(Record, eq=False):
@@ -291,8 +307,10 @@ Op = (
     | Zero
     | Call
     | CallFunction
+    | CallKernel
     | MapAddress
     | GlobalAddress
+    | KernelVariable
     | FunctionAddress
     | GetVariable
     | SetVariable

@@ -141,10 +141,14 @@ def _format_body(op: Op, helpers: Mapping[int, str]) -> str:
             return f"call {helpers.get(helper, helper)}({', '.join(map(_use, arguments))})"
         case ops.CallFunction(_, name, arguments):
             return f"run {name}({', '.join(map(_use, arguments))})"
+        case ops.CallKernel(_, type_id, arguments):
+            return f"kernel {type_id}({', '.join(map(_use, arguments))})"
         case ops.MapAddress(_, name):
             return f"map {name}"
         case ops.GlobalAddress(_, name, offset):
             return f"global {name}{offset:+d}"
+        case ops.KernelVariable(_, type_id):
+            return f"kernel_variable {type_id}"
         case ops.FunctionAddress(_, name):
             return f"function {name}"
         case ops.GetVariable(_, variable):
@@ -175,7 +179,7 @@ _LABEL = re.compile(r"([^\s:%$]+):")
 _SPAN = re.compile(r" @(\d+)-(\d+)$")
 _RESULT = re.compile(r"%(\d+)(?::(\S+))? = (.*)")
 _PLACE = re.compile(r"%(\d+)([+-]\d+)")
-_CALL = re.compile(r"(call|run) ([^\s(]+)\((.*)\)")
+_CALL = re.compile(r"(call|run|kernel) ([^\s(]+)\((.*)\)")
 _SIZED = re.compile(r"(zext|sext|bswap|load|store|atomic_[a-z]+?)(\d+)(s?)")
 _BRANCH = re.compile(r"if (\w+) (.+), (.+) then (\S+) else (\S+)")
 _BINARY: Final = {op.value: op for op in ops.BinaryOp}
@@ -356,6 +360,8 @@ class _FunctionText:
         if match[1] == "run":
             return ops.CallFunction(result, match[2], arguments, span)
         name = match[2]
+        if match[1] == "kernel":
+            return ops.CallKernel(result, int(name), arguments, span)
         return ops.Call(result, int(name) if name.isdigit() else self.helpers[name], arguments, span)
 
     def effect(self, word: str, parts: list[str], span: Span | None) -> Op:
@@ -408,6 +414,8 @@ class _FunctionText:
             case "global":
                 name, sign, offset_text = re.split(r"([+-])(?=\d+$)", first)
                 return lambda r: ops.GlobalAddress(r, name, int(sign + offset_text))
+            case "kernel_variable":
+                return lambda r: ops.KernelVariable(r, int(first))
             case "function":
                 return lambda r: ops.FunctionAddress(r, first)
             case "get":

@@ -26,6 +26,7 @@ _OPERANDS: Final[dict[type, tuple[str, ...]]] = {
     ops.MapAddress: (),
     ops.GlobalAddress: (),
     ops.FunctionAddress: (),
+    ops.KernelVariable: (),
     ops.GetVariable: (),
     ops.SetVariable: ("value",),
     ops.Branch: ("left", "right"),
@@ -37,7 +38,7 @@ _NO_RESULT: Final = (ops.Store, ops.Copy, ops.Zero, ops.SetVariable)
 
 def operands(op: Op | Terminator) -> tuple[Operand, ...]:
     """Return the values and constants that an operation or terminator reads, in order."""
-    if isinstance(op, ops.Call | ops.CallFunction):
+    if isinstance(op, ops.Call | ops.CallFunction | ops.CallKernel):
         return op.arguments
     found: tuple[Operand, ...] = tuple([getattr(op, name) for name in _OPERANDS[type(op)]])
     return found
@@ -58,6 +59,9 @@ def rewrite_op(op: Op, change: Callable[[Operand], Operand]) -> Op:
     if isinstance(op, ops.CallFunction):
         arguments = tuple([change(a) for a in op.arguments])
         return op if arguments == op.arguments else ops.CallFunction(op.result, op.function, arguments, op.span)
+    if isinstance(op, ops.CallKernel):
+        arguments = tuple([change(a) for a in op.arguments])
+        return op if arguments == op.arguments else ops.CallKernel(op.result, op.type_id, arguments, op.span)
     names = _OPERANDS[type(op)]
     changes: dict[str, Operand] = {}
     for name in names:

@@ -332,7 +332,7 @@ class _Verifier:
             case ops.Zero(target, _, size, align):
                 self.check_access(target, _STORABLE, facts)
                 self.check_size(align, (1, 2, 4, 8))
-            case ops.Call(_, _, arguments) | ops.CallFunction(_, _, arguments):
+            case ops.Call(_, _, arguments) | ops.CallFunction(_, _, arguments) | ops.CallKernel(_, _, arguments):
                 if len(arguments) > 5:
                     self.fail("at most five arguments")
             case ops.SetVariable(variable, value):

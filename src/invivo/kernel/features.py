@@ -11,6 +11,7 @@ from invivo.errors import InvivoError, VerifierError
 from invivo.formats.btf import Btf, BtfKind
 from invivo.ir.layout import MapSpec, MapType
 from invivo.kernel import abi, files, links, syscalls, vmlinux
+from invivo.kernel.kallsyms import Kallsyms
 from invivo.kernel.maps import Map
 from invivo.kernel.programs import Load, load_code
 from invivo.kernel.tracefs import Tracefs
@@ -171,6 +172,14 @@ def _has_hardware_counters(_: Features) -> bool:
     return files.exists("/sys/bus/event_source/devices/cpu/type")
 
 
+def _has_data_symbols(_: Features) -> bool:
+    kallsyms = Kallsyms()
+    try:
+        return kallsyms.address("runqueues") is not None
+    finally:
+        kallsyms.close()
+
+
 FEATURES: Final = (
     Feature("btf", "5.2", "the kernel's types", lambda features: features.btf() is not None),
     Feature("bpf", "4.4", "loading programs", _can_load),
@@ -211,6 +220,7 @@ FEATURES: Final = (
     ),
     Feature("raw_tracepoint_cookies", "6.10", "cookies of raw tracepoints", _has_raw_tracepoint_cookies),
     Feature("fentry", "5.5", "fast probes at kernel functions", _can_fentry),
+    Feature("data_symbols", "2.6", "addresses of the kernel's variables", _has_data_symbols),
     Feature("function_tracer", "2.6", "the list of functions that can be probed", _has_function_tracer),
 )
 

@@ -25,13 +25,16 @@ _ROOMS: dict[str, str] = {
     "search": "strlen strcap strstr strcontains str_concat memcmp is_err",
     "tables": "strerror signal_name syscall_name",
     "series": "tseries",
+    "debug": "debugf",
+    "user": "uaddr",
+    "interference": "signal signal_thread override write_user",
+    "kernel": "path socket_cookie percpu_kaddr cgroupid cgroup_path container_of",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 # Functions and values of the language that are not there yet: no typing mistakes.
 _NOT_YET_NAMES = """
-    cgroup_path cgroupid container_of debugf dw_ustack getopt leader_comm override path percpu_kaddr pton
-    signal signal_thread skboutput socket_cookie uaddr unwatch write_user
+    dw_ustack getopt skboutput unwatch
 """
 NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 
@@ -46,6 +49,11 @@ FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "reg": (*_FUNCTIONS, "usdt", *_TIMES),
     "ctx": (*_FUNCTIONS, "usdt", *_TIMES, "iter"),
     "usermode": _TIMES,
+    "signal": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", "profile"),
+    "override": ("kprobe",),
+    "path": ("fentry", "fexit", "iter"),
+    "socket_cookie": ("rawtracepoint", "fentry", "fexit", "iter"),
+    "uaddr": ("uprobe", "uretprobe", "usdt"),
     "stacks": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_TIMES, "begin", "end"),
 }
 

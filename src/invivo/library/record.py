@@ -11,7 +11,7 @@ from invivo.ir.layout import Action, LossKind
 from invivo.ir.ops import Operand, Value
 from invivo.ir.types import AddressSpace, Clock, Type
 from invivo.record import Record
-from invivo.target import Context, Target
+from invivo.target import AttachPoint, Context, Target
 
 
 class Place(Record, eq=False):
@@ -58,6 +58,11 @@ class Site(Protocol):
     @property
     def target(self) -> Target: ...
     @property
+    def points(self) -> tuple[AttachPoint, ...]:
+        """The places that the program serves."""
+        ...
+
+    @property
     def discarded(self) -> bool:
         """Whether the call is a statement of its own."""
         ...
@@ -96,6 +101,10 @@ class Site(Protocol):
         ...
 
     def map_is_scalar(self, index: int) -> bool | None: ...
+    def is_kernel_pointer(self, index: int) -> bool:
+        """Whether `Emit.kernel_pointer` will have a pointer for an argument."""
+        ...
+
     def named_type(self, index: int) -> Type | None:
         """The type that an argument names: ``typeof(struct file)``. What is no type is reported."""
         ...
@@ -170,6 +179,8 @@ class Emit(Protocol):
     @property
     def target(self) -> Target: ...
     @property
+    def points(self) -> tuple[AttachPoint, ...]: ...
+    @property
     def result(self) -> Type: ...
     @property
     def discarded(self) -> bool: ...
@@ -231,12 +242,20 @@ class Emit(Protocol):
         """The program's context, to be loaded from or handed to a helper."""
         ...
 
+    def pointer_word(self, pointer: Value) -> Operand:
+        """A pointer as a number that may be computed with and stored."""
+        ...
+
     def context_word(self) -> Operand:
         """The context's address as a number."""
         ...
 
     def probe_index(self) -> Operand:
         """The index of the probe that fired (`types.ProbeName`)."""
+        ...
+
+    def position(self) -> Operand:
+        """Which of the program's `points` fired."""
         ...
 
     def map(self, index: int) -> str: ...
@@ -303,6 +322,9 @@ class Emit(Protocol):
 
     def failed(self, helper: str, code: Operand, message: str) -> None:
         """Report a helper's failure at this place of the source."""
+
+    def warn(self, message: str) -> None:
+        """Warn at run time, with the place in the source."""
 
     def read_failed(self) -> None:
         """Count a failed read of traced memory and mark the record being built, if any."""

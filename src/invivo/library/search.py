@@ -211,7 +211,7 @@ def _check_memcmp(site: Site) -> Type:
     return t.INT32
 
 
-def _load_bytes(emit: Emit, index: int, count: int) -> tuple[Reach, int]:
+def load_bytes(emit: Emit, index: int, count: int) -> tuple[Reach, int]:
     """Copy up to ``count`` bytes of a value, or of what a pointer points to; return where, and how many there are."""
     b = emit.b
     type_ = emit.type(index)
@@ -239,8 +239,8 @@ def _lower_memcmp(emit: Emit, place: Place | None) -> Operand:
     most = min(literal, emit.config.max_strlen) if isinstance(literal, int) else emit.config.max_strlen
     if most == 0:
         return 0
-    left, left_size = _load_bytes(emit, 0, most)
-    right, right_size = _load_bytes(emit, 1, most)
+    left, left_size = load_bytes(emit, 0, most)
+    right, right_size = load_bytes(emit, 1, most)
     size = min(left_size, right_size)
     count: Operand = size if isinstance(literal, int) else emit.clamp(emit.word(2), 0, size)
     cells = emit.scratch(8)

@@ -8,9 +8,11 @@ from invivo.diagnostics import Code
 from invivo.ir import helpers
 from invivo.ir import types as t
 from invivo.ir.layout import CONSTANTS_MAP, LoadConstant
-from invivo.ir.ops import BinaryOp, CompareOp, Kind, Operand
+from invivo.ir.ops import BinaryOp, CompareOp, Kind, Operand, Value
 from invivo.ir.types import Type
+from invivo.library.access import read_word
 from invivo.library.record import Builtin, Emit, Place, Site
+from invivo.library.spelling import spell
 
 COMM_LENGTH = 16  # TASK_COMM_LEN, include/linux/sched.h
 
@@ -49,6 +51,51 @@ def _lower_comm(emit: Emit, place: Place | None) -> None:
     current = b.call(helpers.GET_CURRENT_TASK_BTF, kind=Kind.BTF)
     for position in (0, 8):
         b.store(place.pointer, place.offset + position, 8, b.load(current, comm.offset + position, 8))
+
+
+_COMM_OF_CAPACITY = 64
+
+
+def _check_comm(site: Site) -> Type:
+    if not site.arity:
+        return t.String(COMM_LENGTH)
+    if not isinstance(site.type(0), t.Int):
+        site.error(Code.BAD_ARGUMENT, f"comm() expects a process id ('{spell(site.type(0))}' provided)", argument=0)
+    if not site.context.btf_pointers:
+        site.error(
+            Code.NOT_HERE,
+            f'comm(pid) can not be used with "{site.context.provider}" probes',
+            "rawtracepoint, fentry, fexit and iter probes have it",
+        )
+    elif site.target.kernel_function("bpf_task_from_pid") is None:
+        site.error(Code.NOT_HERE, "comm(pid) needs the kernel function bpf_task_from_pid, which is not there")
+    return t.String(_COMM_OF_CAPACITY)
+
+
+def _lower_comm_or_of(emit: Emit, place: Place | None) -> None:
+    if not emit.arity:
+        _lower_comm(emit, place)
+        return
+    assert place is not None
+    b = emit.b
+    find, release = emit.target.kernel_function("bpf_task_from_pid"), emit.target.kernel_function("bpf_task_release")
+    struct = emit.target.struct("struct", "task_struct")
+    assert find is not None and release is not None and struct is not None
+    field = emit.target.field(struct, "comm")
+    assert field is not None
+    found, missing, done = b.label("task_found"), b.label("task_missing"), b.label("task_done")
+    pid = b.extend(emit.word(0), 32, True)
+    task = b.call_kernel(find, pid, kind=Kind.BTF)
+    b.branch(CompareOp.EQ, task, 0, missing, found)
+    b.start(missing)
+    b.store(place.pointer, place.offset, 4, int.from_bytes(b"N/A\0", "little"))
+    emit.warn("No process with this id.")
+    b.jump(done)
+    b.start(found)
+    target = b.offset(place.pointer, place.offset)
+    b.call_void(helpers.PROBE_READ_KERNEL_STR, target, COMM_LENGTH, b.offset(task, field.offset))
+    b.call_kernel_void(release, task)
+    b.start(done)
 
 
 def _lower_elapsed(emit: Emit, place: Place | None) -> Operand:
@@ -90,35 +137,90 @@ def _lower_ncpus(emit: Emit, place: Place | None) -> Operand:
     return emit.target.cpus
 
 
-def task_field(emit: Emit, path: tuple[str, ...], size: int, *, signed: bool) -> Operand:
-    """Read a number of the current task by direct loads: ``real_parent.tgid``."""
-    pointer = emit.b.call(helpers.GET_CURRENT_TASK_BTF, kind=Kind.BTF)
+# -- tasks -------------------------------------------------------------------------------------
+
+_NAMESPACES = ("curr_ns", "init")
+
+
+def _check_id(site: Site) -> Type:
+    if site.arity and site.identifier(0) not in _NAMESPACES:
+        written = site.identifier(0) or site.literal(0) or ""
+        site.error(Code.BAD_ARGUMENT, f"Invalid PID namespace mode: {written} (expects: curr_ns or init)", argument=0)
+    return t.UINT32
+
+
+def _lower_id(offset: int, whole: Callable[[Emit, Place | None], Operand]) -> Callable[[Emit, Place | None], Operand]:
+    """A process's or thread's id as the tracer's PID namespace has it, or as the whole machine has it."""
+
+    def lower(emit: Emit, place: Place | None) -> Operand:
+        namespace = None if emit.arity and emit.identifier(0) == "init" else emit.target.pid_namespace
+        if namespace is None:
+            return whole(emit, None)
+        b = emit.b
+        held = emit.temporary(8)  # struct bpf_pidns_info: u32 pid, u32 tgid; zero for tasks of other namespaces
+        b.store(held.pointer, held.offset, 8, 0)
+        b.call_void(helpers.GET_NS_CURRENT_PID_TGID, *namespace, b.offset(held.pointer, held.offset), 8)
+        return b.load(held.pointer, held.offset + offset, 4)
+
+    return lower
+
+
+def _check_task(type_: Type) -> Callable[[Site], Type]:
+    def check(site: Site) -> Type:
+        if site.arity:
+            task = site.type(0)
+            if not (isinstance(task, t.Pointer) and isinstance(task.pointee, t.Struct | t.Void)):
+                site.error(
+                    Code.BAD_ARGUMENT,
+                    f"{site.name}() expects a struct task_struct * ('{spell(task)}' provided)",
+                    argument=0,
+                )
+        return type_
+
+    return check
+
+
+def _follow(emit: Emit, pointer: str, member: str) -> tuple[Value | None, Operand, int]:
+    """The task that a member of a task points to: as a pointer that the verifier knows or as an address, and the
+    offset there of a member."""
     struct = emit.target.struct("struct", "task_struct")
-    for name in path[:-1]:
-        assert struct is not None
-        field = emit.target.field(struct, name)
-        assert field is not None and isinstance(field.type, t.Pointer)
-        assert isinstance(field.type.pointee, t.Struct)
-        pointer = emit.b.load(pointer, field.offset, 8, kind=Kind.BTF)
-        struct = field.type.pointee
     assert struct is not None
-    field = emit.target.field(struct, path[-1])
-    assert field is not None
-    return emit.b.load(pointer, field.offset, size, signed)
+    link, field = emit.target.field(struct, pointer), emit.target.field(struct, member)
+    assert link is not None and field is not None
+    if not emit.arity:
+        current = emit.b.call(helpers.GET_CURRENT_TASK_BTF, kind=Kind.BTF)
+        known = emit.b.load(current, link.offset, 8, kind=Kind.BTF)
+        return known, known, field.offset
+    address = emit.b.add(emit.word(0), link.offset)
+    return None, read_word(emit, t.AddressSpace.KERNEL, address, 8, signed=False), field.offset
 
 
-def _lower_parent_comm(emit: Emit, place: Place | None) -> None:
-    assert place is not None
-    task = emit.target.struct("struct", "task_struct")
-    assert task is not None
-    parent = emit.target.field(task, "real_parent")
-    comm = emit.target.field(task, "comm")
-    assert parent is not None and comm is not None
-    current = emit.b.call(helpers.GET_CURRENT_TASK_BTF, kind=Kind.BTF)
-    pointer = emit.b.load(current, parent.offset, 8, kind=Kind.BTF)
-    address = emit.b.offset(pointer, comm.offset)
-    target = emit.b.offset(place.pointer, place.offset)
-    emit.b.call_void(helpers.PROBE_READ_KERNEL, target, COMM_LENGTH, address)
+def task_field(emit: Emit, pointer: str, member: str) -> Operand:
+    """Read a number of the task that the current or a given task points to: ``real_parent.tgid``."""
+    known, address, offset = _follow(emit, pointer, member)
+    if known is not None:
+        return emit.b.load(known, offset, 4, True)
+    return read_word(emit, t.AddressSpace.KERNEL, emit.b.add(address, offset), 4, signed=True)
+
+
+def _lower_comm_of(pointer: str) -> Callable[[Emit, Place | None], None]:
+    def lower(emit: Emit, place: Place | None) -> None:
+        assert place is not None
+        known, address, offset = _follow(emit, pointer, "comm")
+        source = emit.b.add(address, offset) if known is None else emit.b.offset(known, offset)
+        target = emit.b.offset(place.pointer, place.offset)
+        emit.b.call_void(helpers.PROBE_READ_KERNEL, target, COMM_LENGTH, source)
+
+    return lower
+
+
+def _lower_parent(emit: Emit, place: Place | None) -> Operand:
+    # The parent is a thread; the neighbour gives that thread's id.
+    return task_field(emit, "real_parent", "pid" if emit.bpftrace else "tgid")
+
+
+def _task(name: str, type_: Type, lower: Callable[[Emit, Place | None], Operand | None], doc: str) -> Builtin:
+    return Builtin(name, 0, 1, doc, _check_task(type_), lower, value=True, macro=True)
 
 
 def _value(
@@ -135,12 +237,37 @@ def _value(
 
 
 VALUES: tuple[Builtin, ...] = (
-    _value("pid", t.UINT32, _high(helpers.GET_CURRENT_PID_TGID), "process id (the kernel's tgid)"),
-    _value("tid", t.UINT32, _low(helpers.GET_CURRENT_PID_TGID), "thread id (the kernel's pid)"),
+    Builtin(
+        "pid",
+        0,
+        1,
+        "process id (the kernel's tgid); pid(init) as the whole machine has it, from within a container too",
+        _check_id,
+        _lower_id(4, _high(helpers.GET_CURRENT_PID_TGID)),
+        value=True,
+    ),
+    Builtin(
+        "tid",
+        0,
+        1,
+        "thread id (the kernel's pid); tid(init) as the whole machine has it",
+        _check_id,
+        _lower_id(0, _low(helpers.GET_CURRENT_PID_TGID)),
+        value=True,
+    ),
     _value("uid", t.UINT64, _low(helpers.GET_CURRENT_UID_GID), "user id of the current task"),
     _value("gid", t.UINT64, _high(helpers.GET_CURRENT_UID_GID), "group id of the current task"),
     _value("username", t.Username(), _low(helpers.GET_CURRENT_UID_GID), "the user's name, looked up when shown"),
-    _value("comm", t.String(COMM_LENGTH), _lower_comm, "name of the current thread"),
+    Builtin(
+        "comm",
+        0,
+        1,
+        "name of the current thread; comm(pid) of a process by its id, N/A if there is none",
+        _check_comm,
+        _lower_comm_or_of,
+        value=True,
+        macro=True,
+    ),
     _value("cpu", t.UINT64, _lower_cpu, "the processor the probe runs on"),
     _value("ncpus", t.UINT64, _lower_ncpus, "number of possible processors"),
     _value("numaid", t.UINT64, _helper(helpers.GET_NUMA_NODE_ID), "NUMA node the probe runs on"),
@@ -156,25 +283,36 @@ VALUES: tuple[Builtin, ...] = (
         "process id of the command started with -c, else 0",
     ),
     _value("has_cpid", t.BOOL, _lower_has_cpid, "whether a command was started with -c"),
-    _value(
-        "ppid",
-        t.INT32,
-        lambda emit, place: task_field(emit, ("real_parent", "tgid"), 4, signed=True),
-        "process id of the parent",
-    ),
-    _value(
+    _task("ppid", t.INT32, _lower_parent, "process id of the parent; ppid(task) of another task's"),
+    _task(
         "leader_tid",
         t.INT32,
-        lambda emit, place: task_field(emit, ("group_leader", "pid"), 4, signed=True),
-        "thread id of the thread group's leader",
+        lambda emit, place: task_field(emit, "group_leader", "pid"),
+        "thread id of the thread group's leader; leader_tid(task) of another task's",
     ),
-    _value("pcomm", t.String(COMM_LENGTH), _lower_parent_comm, "name of the parent process"),
+    _task(
+        "pcomm",
+        t.String(COMM_LENGTH),
+        _lower_comm_of("real_parent"),
+        "name of the parent process; pcomm(task) of another task's",
+    ),
+    _task(
+        "leader_comm",
+        t.String(COMM_LENGTH),
+        _lower_comm_of("group_leader"),
+        "name of the thread group's leader; leader_comm(task) of another task's",
+    ),
 )
 
 
 def _check_nsecs(site: Site) -> Type:
     if site.arity and site.identifier(0) not in {clock.value for clock in t.Clock}:
-        site.error(Code.BAD_ARGUMENT, "invalid timestamp mode", "one of boot, monotonic, tai, sw_tai", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"Invalid timestamp mode: {site.identifier(0) or site.literal(0) or ''}",
+            "one of boot, monotonic, tai, sw_tai",
+            argument=0,
+        )
     return t.UINT64
 
 

@@ -20,6 +20,7 @@ _PURE: Final = (
     ops.MapAddress,
     ops.GlobalAddress,
     ops.FunctionAddress,
+    ops.KernelVariable,
     ops.GetVariable,
 )
 PURE_HELPERS: Final = frozenset(

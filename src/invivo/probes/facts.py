@@ -9,7 +9,7 @@ from typing import Final
 from invivo.errors import InvivoError, NotSupportedError
 from invivo.formats.btf import Btf
 from invivo.formats.elf import Elf
-from invivo.kernel import cpus
+from invivo.kernel import cpus, processes
 from invivo.kernel.features import Features
 from invivo.kernel.kallsyms import Kallsyms
 from invivo.kernel.tracefs import Tracefs
@@ -98,6 +98,10 @@ class LiveFacts:
             return os.stat(directory).st_ino
         except OSError:
             return None
+
+    def pid_namespace(self) -> tuple[int, int] | None:
+        """Return device and inode of this process's PID namespace; None if it is the initial one."""
+        return processes.pid_namespace()
 
     def has(self, feature: str) -> bool:
         if self._features is None:

@@ -119,7 +119,7 @@ def _context(point: AttachPoint, attach_id: int, prototype: Prototype, facts: Fa
         slot += 1
     result = facts.types().of(prototype.result)
     has_result = at_return and result != VOID and not isinstance(result, Struct)
-    features = {"args", "func", "stacks", "signal"}
+    features = {"args", "func", "stacks", "signal", "path", "socket_cookie"}
     if has_result:
         features.add("retval")
     return Context(

@@ -74,7 +74,7 @@ def _plan_of(point: AttachPoint, facts: Facts) -> Plan:
         ProgramType.TRACING_ITER,
         attach_id,
         scoped=False,  # it runs in invivo's own process
-        features=frozenset({"ctx", "iter"}),
+        features=frozenset({"ctx", "iter", "path", "socket_cookie"}),
         context_type=context_pointer(_CONTEXT + kind, facts),
         btf_pointers=True,
         # Behind `meta`. The last call is without an object, so that a program could write a summary.

@@ -143,8 +143,8 @@ def _plan_of(
     provider = points[0].provider
     at_return = provider == "kretprobe"
     at_entry = all(_place(point).offset == 0 for point in points)
-    together = len(points) > 1 and at_entry and facts.has("kprobe_multi")
-    features = {"func", "reg", "ctx", "stacks", "signal"} | ({"retval"} if at_return else {"argN"})
+    together = len(points) > 1 and at_entry and "override" not in uses and facts.has("kprobe_multi")
+    features = {"func", "reg", "ctx", "stacks", "signal"} | ({"retval"} if at_return else {"argN", "override"})
     if arguments or ("args" not in uses and not at_return):
         features.add("args")
     result = Argument("retval", UINT64, x86_64.register(x86_64.RETURN_REGISTER))

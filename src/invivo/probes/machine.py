@@ -84,6 +84,13 @@ class Machine:
     def per_cpu_variable(self, symbol: str) -> int | None:
         return self.facts.types().variable_id(symbol)
 
+    def kernel_function(self, name: str) -> int | None:
+        return self.facts.types().function_id(name)
+
+    @property
+    def pid_namespace(self) -> tuple[int, int] | None:
+        return self.facts.pid_namespace()
+
     def cgroup_id(self, path: str) -> int | None:
         return self.facts.cgroup_id(path)
 

@@ -116,7 +116,7 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
             ProgramType.TRACING_RAW_TP,
             attach_id,
             scoped=True,
-            features=frozenset({"args", "argN", "stacks", "signal"}),
+            features=frozenset({"args", "argN", "stacks", "signal", "socket_cookie"}),
             arguments=tuple(
                 Argument(name or f"arg{index}", facts.types().of(type_id), ContextLoad(8 * index, 8))
                 for index, (name, type_id) in enumerate(prototype.parameters)

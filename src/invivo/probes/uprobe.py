@@ -154,7 +154,7 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
     provider = points[0].provider
     at_return = provider == "uretprobe"
     together = len(points) > 1 and facts.has("uprobe_multi")
-    features = {"func", "reg", "ctx", "stacks", "signal"} | ({"retval"} if at_return else {"argN"})
+    features = {"func", "reg", "ctx", "stacks", "signal", "uaddr"} | ({"retval"} if at_return else {"argN"})
     result = Argument("retval", UINT64, x86_64.register(x86_64.RETURN_REGISTER))
     context = Context(
         provider,
@@ -175,11 +175,12 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
 
 
 def symbol_of(point: AttachPoint, symbol: str, facts: Facts) -> tuple[int, int] | None:
-    """Return address and size of a symbol of the file that a uprobe is in; None for other points."""
+    """Return the distance from the probed instruction, and the size, of a symbol of the same file; None for others."""
     if not isinstance(point.data, UserPlace):
         return None
-    found = facts.elf(point.data.path).symbols().find(symbol)
-    return (found.address, found.size) if found is not None else None
+    elf = facts.elf(point.data.path)
+    found, here = elf.symbols().find(symbol), elf.address(point.data.offset)
+    return (found.address - here, found.size) if found is not None and here is not None else None
 
 
 def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts) -> Iterator[Listed]:

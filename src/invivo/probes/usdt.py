@@ -175,7 +175,7 @@ def _plan_of(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) 
         ProgramType.UPROBE_MULTI if together else ProgramType.KPROBE,
         0,
         scoped=True,
-        features=frozenset({"argN", "reg", "ctx", "stacks", "signal"}),
+        features=frozenset({"argN", "reg", "ctx", "stacks", "signal", "uaddr"}),
         numbered=_arguments(points[0]),
         registers=x86_64.registers(),
         instruction_pointer=x86_64.register("ip"),

@@ -8,6 +8,8 @@ from invivo.diagnostics import Span
 from invivo.errors import VerifierError
 from invivo.image import ProgramImage
 
+_NO_HELPER = ("cannot use helper", "unknown func ")  # kernel/bpf/verifier.c of Linux 6.18 and 6.1
+
 
 def source_of(program: ProgramImage, instruction: int) -> Span | None:
     """Return the place in the source that an instruction was made for."""
@@ -33,6 +35,8 @@ def explain(problem: VerifierError, program: ProgramImage) -> VerifierError:
     problem.args = ("\n".join(lines),)
     if problem.too_large:
         problem.hint = "the program is too large for this kernel: make it smaller, or split it into several probes"
+    elif any(text in reason for text in _NO_HELPER):
+        problem.hint = "this kernel lets no such program call it: it was built or locked down that way"
     else:
         problem.hint = "this is a mistake of invivo's compiler, not of your program; -v shows the verifier's log"
     return problem

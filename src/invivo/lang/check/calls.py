@@ -8,13 +8,13 @@ from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
 from invivo.lang.check.comptime import stand_for
 from invivo.lang.check.scope import Checker
-from invivo.lang.check.spaces import space_of
+from invivo.lang.check.spaces import known_pointer, space_of
 from invivo.lang.check.typeexprs import resolve_type
 from invivo.lang.suggest import nearest
 from invivo.library import FEATURE_PROBES, NOT_YET, find_builtin, function_names
 from invivo.library.record import Builtin, Config
 from invivo.library.spelling import spell
-from invivo.target import Context, Target
+from invivo.target import AttachPoint, Context, Target
 
 _TYPES = (ast.NamedType, ast.PointerType, ast.ArrayType, ast.TypeOf)
 _LITERALS = (ast.Integer, ast.StringLiteral, ast.Boolean, ast.PositionalParameter, ast.ParameterCount)
@@ -54,6 +54,10 @@ class CallSite:
     def target(self) -> Target:
         return self._c.target
 
+    @property
+    def points(self) -> tuple[AttachPoint, ...]:
+        return self._c.instance.plan.points
+
     def _expr(self, index: int) -> ast.Expr | None:
         argument = self.arguments[index]
         if isinstance(argument, _TYPES):
@@ -87,6 +91,9 @@ class CallSite:
     def identifier(self, index: int) -> str | None:
         argument = self.arguments[index]
         return argument.name if isinstance(argument, ast.Name) else None
+
+    def is_kernel_pointer(self, index: int) -> bool:
+        return known_pointer(self._c.instance, self._c.target, self.arguments[index])
 
     def named_type(self, index: int) -> Type | None:
         argument = self.arguments[index]
@@ -333,7 +340,7 @@ def _count_of(number: int) -> str:
 def where(c: Checker, feature: str) -> str:
     """A hint: which probes have what this one has not."""
     *others, last = FEATURE_PROBES[feature]
-    probes = f"{', '.join(others)} and {last} probes have it"
+    probes = f"{', '.join(others)} and {last} probes have it" if others else f"{last} probes have it"
     named = feature == "retval" and "args" in c.context.features and "func" not in c.context.features
     return f"{probes}; in a tracepoint at a call's return it is args.ret" if named else probes
 

@@ -6,6 +6,7 @@ from invivo.ir import types as t
 from invivo.ir.types import AddressSpace
 from invivo.lang import ast
 from invivo.lang.check.model import Instance
+from invivo.target import ContextLoad, Target
 
 _KERNEL_CALLS = frozenset({"kaddr", "percpu_kaddr", "kptr"})
 _USER_CALLS = frozenset({"uaddr", "uptr"})
@@ -43,3 +44,30 @@ def space_of(instance: Instance, node: ast.Node) -> AddressSpace:
         case _:
             pass
     return default_space(instance)
+
+
+def known_pointer(instance: Instance, target: Target, node: ast.Node) -> bool:
+    """Whether the verifier knows the type of a kernel pointer, or of the pointer whose structure a member is in."""
+    type_ = instance.types.get(node)
+    if isinstance(type_, t.Pointer) and not _is_kernel_struct(type_.pointee):
+        return False
+    match node:
+        case ast.Name(_, "curtask"):
+            return True
+        case ast.Member(_, ast.Name(_, "args") | ast.Unary(_, "*", ast.Name(_, "args")), name):
+            found = next(each for each in instance.plan.context.arguments if each.name == name)
+            return instance.plan.context.btf_pointers and isinstance(found.access, ContextLoad)
+        case ast.Member(_, object_, name):
+            owner = instance.types.get(object_)
+            struct = owner.pointee if isinstance(owner, t.Pointer) else owner
+            field = target.field(struct, name) if isinstance(struct, t.Struct) else None
+            is_plain = field is not None and not field.bit_size and not field.overlaid and field.tag in (None, "rcu")
+            return is_plain and known_pointer(instance, target, object_)
+        case ast.Unary(_, "*", operand):
+            return known_pointer(instance, target, operand)
+        case _:
+            return False
+
+
+def _is_kernel_struct(type_: t.Type) -> bool:
+    return isinstance(type_, t.Struct) and type_.type_id != 0 and type_.keyword == "struct"

@@ -18,7 +18,7 @@ from invivo.lang.check.probes import walk
 from invivo.lang.lower import maps, memory
 from invivo.lang.lower.body import Body, Fields
 from invivo.library.record import Config, FieldSource, Place
-from invivo.target import Context, Target
+from invivo.target import AttachPoint, Context, Target
 
 
 def lower_builtin(
@@ -89,6 +89,10 @@ class CallLowering:
     @property
     def target(self) -> Target:
         return self._body.target
+
+    @property
+    def points(self) -> tuple[AttachPoint, ...]:
+        return self._body.instance.plan.points
 
     @property
     def result(self) -> Type:
@@ -208,16 +212,27 @@ class CallLowering:
         return self._body.context_pointer()
 
     def context_word(self) -> Operand:
+        return self.pointer_word(self._body.context_pointer())
+
+    def pointer_word(self, pointer: Value) -> Operand:
         """A pointer becomes a number by a detour through memory that holds numbers."""
         b = self.b
-        cell = self._body.cell("context_word")
-        b.store(self._body.frame_here, cell, 8, self._body.context_pointer())
+        cell = self._body.cell("pointer_word")
+        b.store(self._body.frame_here, cell, 8, pointer)
         place = self._body.temporary(8)
         b.store(place.pointer, place.offset, 8, 0)
         b.call_void(
             helpers.PROBE_READ_KERNEL, b.offset(place.pointer, place.offset), 8, b.offset(self._body.frame_here, cell)
         )
         return b.load(place.pointer, place.offset, 8)
+
+    def position(self) -> Operand:
+        body = self._body
+        if len(body.instance.plan.points) == 1:
+            return 0
+        if body.gate_position is not None:
+            return body.get_position()
+        return self.b.call(helpers.GET_ATTACH_COOKIE, self.context_pointer())
 
     def probe_index(self) -> Operand:
         return self._name_of(self._body.probe_names())
@@ -230,10 +245,7 @@ class CallLowering:
         body, b = self._body, self.b
         if len(set(names)) == 1:
             return names[0]
-        if body.gate_position is not None:
-            position = body.get_position()
-        else:
-            position = b.call(helpers.GET_ATTACH_COOKIE, self.context_pointer())
+        position = self.position()
         if names == tuple(range(names[0], names[0] + len(names))):
             return b.add(position, names[0])
         limit = 1 << (len(names) - 1).bit_length()
@@ -306,6 +318,9 @@ class CallLowering:
 
     def failed(self, helper: str, code: Operand, message: str) -> None:
         self._body.failed(helper, code, message)
+
+    def warn(self, message: str) -> None:
+        self._body.complain(message)
 
     def read_failed(self) -> None:
         self._body.read_failed()
