@@ -306,7 +306,7 @@ def test_programs_of_invivo_itself() -> None:
 def test_symbols_of_the_program_that_a_point_is_in() -> None:
     target = FixtureTarget()
     (point,) = target.expand(probe_spec("uprobe:/bin/demo:main"))
-    assert target.user_symbol(point, "readline") == (0x401040, 32)
+    assert target.user_symbol(point, "readline") == (64, 32)  # behind the start of main()
     assert target.user_symbol(point, "nope") is None
     (begin,) = target.expand(probe_spec("begin"))
     assert target.user_symbol(begin, "readline") is None

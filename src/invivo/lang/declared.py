@@ -206,6 +206,13 @@ class DeclaredTarget:
     def per_cpu_variable(self, symbol: str) -> int | None:
         return self._target.per_cpu_variable(symbol)
 
+    def kernel_function(self, name: str) -> int | None:
+        return self._target.kernel_function(name)
+
+    @property
+    def pid_namespace(self) -> tuple[int, int] | None:
+        return self._target.pid_namespace
+
     def cgroup_id(self, path: str) -> int | None:
         return self._target.cgroup_id(path)
 

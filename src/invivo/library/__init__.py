@@ -40,6 +40,7 @@ NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 
 # Which kinds of probe have what not all have: for hints and the manual (`Context.features` decides).
 _FUNCTIONS = ("kprobe", "kretprobe", "uprobe", "uretprobe")
+_SAMPLES = ("profile", "software", "hardware", "watchpoint")
 _TIMES = ("profile", "interval", "software", "hardware", "watchpoint")
 FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "args": ("tracepoint", "rawtracepoint", "kprobe", "fentry", "fexit"),
@@ -49,7 +50,7 @@ FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "reg": (*_FUNCTIONS, "usdt", *_TIMES),
     "ctx": (*_FUNCTIONS, "usdt", *_TIMES, "iter"),
     "usermode": _TIMES,
-    "signal": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", "profile"),
+    "signal": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_SAMPLES),
     "override": ("kprobe",),
     "path": ("fentry", "fexit", "iter"),
     "socket_cookie": ("rawtracepoint", "fentry", "fexit", "iter"),

@@ -16,11 +16,6 @@ _CONVERSIONS = ("d", "i", "u", "x", "p", "s")
 
 
 def _check_debugf(site: Site) -> Type:
-    site.warning(
-        Code.DEPRECATED,
-        "The debugf() builtin is not recommended for production use.",
-        "it writes to /sys/kernel/tracing/trace_pipe, which everybody shares",
-    )
     text = site.literal(0)
     if not isinstance(text, str):
         site.error(Code.BAD_FORMAT, "debugf() expects a format string literal as first argument", argument=0)
@@ -38,6 +33,11 @@ def _check_debugf(site: Site) -> Type:
     else:
         for index, directive in enumerate(directives):
             _check_value(site, directive.conversion, index + 1)
+    site.warning(
+        Code.DEPRECATED,
+        "The debugf() builtin is not recommended for production use.",
+        "it writes to /sys/kernel/tracing/trace_pipe, which everybody shares",
+    )
     return t.VOID
 
 

@@ -32,9 +32,9 @@ def _check_uaddr(site: Site) -> Type:
 def _probed_address(emit: Emit) -> Operand:
     """Where the probed instruction is in this process, wherever its file is mapped."""
     if emit.context.instruction_pointer is not None:
-        address = load_access(emit, emit.context.instruction_pointer, t.UINT64, None)
-        assert address is not None
-        return address
+        pointer = load_access(emit, emit.context.instruction_pointer, t.UINT64, None)
+        assert pointer is not None
+        return pointer
     # At a return.  Since Linux commit a3c485a5d8d4 ("bpf: Add support for bpf_get_func_ip helper for uprobe program")
     # (in v6.6) the helper knows; before, the innermost of the calls that will be returned from is the one.
     running = emit.target.struct("struct", "bpf_trace_run_ctx")
