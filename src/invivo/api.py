@@ -19,6 +19,7 @@ def trace(
     command: Sequence[str] | None = None,
     pid: int | None = None,
     follow: bool = False,
+    cgroup: str | None = None,
     all_processes: bool = False,
     parameters: Sequence[str | int] = (),
     unsafe: bool = False,
@@ -27,30 +28,33 @@ def trace(
 
     ``with invivo.trace(text, command=["ls", "/"]) as session: for event in session: ...`` gives
     the events of `invivo.events`. ``command`` is run and traced with all its descendants, ``pid``
-    is traced with its threads (``follow``: and the children it makes), both filtered in the
-    kernel; ``all_processes`` lifts the filter. ``parameters`` are ``$1``, ``$2`` ... Without a
-    command and a pid the whole system is traced.
+    is traced with its threads (``follow``: and the children it makes), ``cgroup`` is the path of a
+    control group (version 2) whose processes count: all filtered in the kernel; ``all_processes``
+    lifts the filter. ``parameters`` are ``$1``, ``$2`` ... Without any of these the whole system
+    is traced.
 
     The command is forked here, so call this before starting threads.  Raises `CompileError` for
     a mistake in the program, `InvivoError` for what the machine refuses (also when the session
     is entered), `ValueError` for arguments that exclude each other.
     """
-    if command is not None and pid is not None:
-        raise ValueError("command and pid exclude each other")
+    if [command, pid, cgroup].count(None) < 2:
+        raise ValueError("command, pid and cgroup exclude each other")
     if follow and pid is None:
         raise ValueError("follow goes with pid; a command's descendants are always traced")
     if isinstance(command, str):
         raise TypeError('command is a list of words: ["ls", "-l"]')
     child = Child(command) if command is not None else None
     try:
-        scope = scope_of(command=command is not None, pid=pid, follow=follow, all_processes=all_processes)
+        scope = scope_of(
+            command=command is not None, pid=pid, follow=follow, cgroup=bool(cgroup), all_processes=all_processes
+        )
         compilation = compile_text(program_text, scope=scope, pid=pid, parameters=parameters, unsafe=unsafe)
     except BaseException:
         if child is not None:
             child.close()
         raise
     # Ctrl-C is a KeyboardInterrupt in Python; leaving the block then ends the session.
-    options = SessionOptions(follow=pid is not None and scope is not Scope.PROCESS, signals=False)
+    options = SessionOptions(follow=pid is not None and scope is not Scope.PROCESS, cgroup=cgroup or "", signals=False)
     return Session(compilation.image, child=child, pid=pid, options=options)
 
 
@@ -72,10 +76,12 @@ def compile_text(
         return compile_source(SourceFile(name, program_text), machine, options)
 
 
-def scope_of(*, command: bool, pid: int | None, follow: bool, all_processes: bool) -> Scope:
+def scope_of(*, command: bool, pid: int | None, follow: bool, cgroup: bool, all_processes: bool) -> Scope:
     """Which processes' events count."""
     if all_processes:
         return Scope.ALL
+    if cgroup:
+        return Scope.CGROUP
     if command or follow:
         return Scope.TREE
     return Scope.ALL if pid is None else Scope.PROCESS

@@ -179,6 +179,7 @@ class Scope(Enum):
 
     ALL = "all"
     PROCESS = "process"  # -p: one thread group
+    CGROUP = "cgroup"  # the processes of a control group and of those below it
     TREE = "tree"  # -c, or -p with --follow: a set kept up to date from fork and exit
 
 

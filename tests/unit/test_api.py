@@ -31,22 +31,24 @@ def test_importing_the_package_loads_nothing_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "pid", "follow", "all_processes", "scope"),
+    ("command", "pid", "follow", "cgroup", "all_processes", "scope"),
     [
-        pytest.param(False, None, False, False, Scope.ALL, id="nothing"),
-        pytest.param(True, None, False, False, Scope.TREE, id="command"),
-        pytest.param(False, 1, False, False, Scope.PROCESS, id="pid"),
-        pytest.param(False, 1, True, False, Scope.TREE, id="pid and follow"),
-        pytest.param(True, None, False, True, Scope.ALL, id="command, unfiltered"),
-        pytest.param(False, 1, False, True, Scope.ALL, id="pid, unfiltered"),
+        pytest.param(False, None, False, False, False, Scope.ALL, id="nothing"),
+        pytest.param(True, None, False, False, False, Scope.TREE, id="command"),
+        pytest.param(False, 1, False, False, False, Scope.PROCESS, id="pid"),
+        pytest.param(False, 1, True, False, False, Scope.TREE, id="pid and follow"),
+        pytest.param(False, None, False, True, False, Scope.CGROUP, id="cgroup"),
+        pytest.param(True, None, False, False, True, Scope.ALL, id="command, unfiltered"),
+        pytest.param(False, 1, False, False, True, Scope.ALL, id="pid, unfiltered"),
     ],
 )
-def test_scope(command: bool, pid: int | None, follow: bool, all_processes: bool, scope: Scope) -> None:
-    assert scope_of(command=command, pid=pid, follow=follow, all_processes=all_processes) is scope
+def test_scope(command: bool, pid: int | None, follow: bool, cgroup: bool, all_processes: bool, scope: Scope) -> None:
+    found = scope_of(command=command, pid=pid, follow=follow, cgroup=cgroup, all_processes=all_processes)
+    assert found is scope
 
 
 def test_arguments_that_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="command and pid exclude each other"):
+    with pytest.raises(ValueError, match="command, pid and cgroup exclude each other"):
         invivo.trace("BEGIN { exit(); }", command=["true"], pid=1)
     with pytest.raises(ValueError, match="follow goes with pid"):
         invivo.trace("BEGIN { exit(); }", follow=True)

@@ -38,6 +38,7 @@ from invivo.ir.layout import (
     RING_MAP,
     SCOPE_MAP,
     ErrorSite,
+    LoadConstant,
     LossCounter,
     LossKind,
     MapLayout,
@@ -82,8 +83,9 @@ RECORDS = (
     RecordLayout(WARN, kinds.Complain(parse_format("bad %d"), SPAN, "WARNING"), (NUMBER,), 16, 1),
     RecordLayout(ROW, kinds.PrintValue(), (t.Field("value", t.String(8), 8),), 16, 1),
 )
+_CELLS = bytes(8 * len(LoadConstant))
 MAPS = (
-    MapSpec(CONSTANTS_MAP, MapType.ARRAY, 4, 56, 1, initial=bytes(48) + b"constant", frozen=True),
+    MapSpec(CONSTANTS_MAP, MapType.ARRAY, 4, len(_CELLS) + 8, 1, initial=_CELLS + b"constant", frozen=True),
     MapSpec(LOSSES_MAP, MapType.ARRAY, 4, 8, 1),
     MapSpec(RING_MAP, MapType.RINGBUF, 0, 0, 0),
     MapSpec("m0", MapType.HASH, 8, 8, 16),
@@ -187,11 +189,15 @@ def test_constants_are_written_before_the_map_is_frozen_and_programs_are_loaded(
     kernel = FakeKernel()
     child = Child(["true"])
     run(kernel, BEGIN, child=child)
-    cells = struct.unpack_from("<6Q", kernel.maps[CONSTANTS_MAP].array)
-    assert cells[0] == child.pid
-    assert cells[1] == 0
-    assert cells[2] > 0 and cells[3] == os.getpid() and cells[4] > 0 and cells[5] > 0
-    assert kernel.maps[CONSTANTS_MAP].array[48:56] == b"constant"
+    count = len(LoadConstant)
+    cells = dict(zip(LoadConstant, struct.unpack_from(f"<{count}Q", kernel.maps[CONSTANTS_MAP].array), strict=True))
+    assert cells[LoadConstant.CHILD_PID] == child.pid
+    assert cells[LoadConstant.SELF_PID] == os.getpid()
+    assert [cells[each] for each in (LoadConstant.SCOPE_PID, LoadConstant.SCOPE_CGROUP, LoadConstant.SCOPE_DEPTH)] == [
+        0
+    ] * 3
+    assert all(cells[each] > 0 for each in LoadConstant if each.value.endswith("_ns"))
+    assert kernel.maps[CONSTANTS_MAP].array[8 * count :][:8] == b"constant"
     assert kernel.journal.index(f"freeze {CONSTANTS_MAP}") < kernel.journal.index("load begin")
 
 

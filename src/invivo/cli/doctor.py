@@ -263,6 +263,7 @@ _NEEDS = {
     "kprobes": "kprobe",
     "uprobes": "uprobe",
     "tracefs": "tracepoint",
+    "hardware counters": "hardware",
 }
 
 

@@ -17,6 +17,8 @@ OPTIONS = (
            section="what is traced (without these: the whole system)"),
     Option(("-p", "--pid"), "PID", "trace a process and its threads, until it ends"),
     Option(("--follow",), help="with -p: its children too"),
+    Option(("--cgroup",), "PATH", "trace the processes of a control group (version 2) and of those below it"),
+    Option(("--container",), "ID", "the same, by a container's id or its beginning"),
     Option(("--all-processes",), help="with -c or -p: do not filter"),
     Option(("-f", "--format"), "FORMAT", "text (default), json (bpftrace's shapes), ndjson (typed events)",
            choices=("text", "json", "ndjson"), section="output"),
@@ -65,6 +67,9 @@ def understand(arguments: Arguments) -> Request:
     command = split_command(arguments.value("command"))
     if pid is not None and command:
         raise UsageError("-c and -p exclude each other", "--follow traces the children of a process, too")
+    cgroup = _cgroup(arguments)
+    if cgroup and (command or pid is not None):
+        raise UsageError("--cgroup and --container exclude -c and -p")
     for option in ("follow", "all-processes"):
         if arguments.has(option) and pid is None and not (command and option == "all-processes"):
             needed = "-p" if option == "follow" else "-c or -p"
@@ -76,10 +81,12 @@ def understand(arguments: Arguments) -> Request:
         parameters=tuple(parameters),
         command=command,
         pid=number,
+        cgroup=cgroup,
         scope=scope_of(
             command=bool(command),
             pid=number,
             follow=arguments.has("follow"),
+            cgroup=bool(cgroup),
             all_processes=arguments.has("all-processes"),
         ),
         form=arguments.value("format") or "text",
@@ -100,6 +107,18 @@ _WHY_NOT = {
     "follow": "-c follows all descendants anyway",
     "all-processes": "without them the whole system is traced anyway",
 }
+
+
+def _cgroup(arguments: Arguments) -> str:
+    """The path of the control group that is meant, "" for none."""
+    path, container = arguments.value("cgroup"), arguments.value("container")
+    if container is None:
+        return path or ""
+    if path is not None:
+        raise UsageError("--cgroup and --container exclude each other")
+    from invivo.runtime.cgroups import find_container
+
+    return find_container(container)
 
 
 def split_command(text: str | None) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ class Request(Record):
     form: str = "text"
     output: str | None = None
     buffering: str = ""
+    cgroup: str = ""
     quiet: bool = False
     verbose: bool = False
     dump: tuple[str, ...] = ()
@@ -142,6 +143,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                 options=SessionOptions(
                     bpftrace=request.bpftrace,
                     follow=request.pid is not None and request.scope is not Scope.PROCESS,
+                    cgroup=request.cgroup,
                     dry_run=request.dry_run,
                     escape=escape,
                     log_level=1 if request.verbose else 0,

@@ -46,17 +46,27 @@ class Descriptor:
 
 
 def load(
-    image: Image, kernel: Kernel, *, child_pid: int = 0, pid: int = 0, scope: tuple[int, ...] = (), self_pid: int = 0
+    image: Image,
+    kernel: Kernel,
+    *,
+    child_pid: int = 0,
+    pid: int = 0,
+    scope: tuple[int, ...] = (),
+    cgroup: tuple[int, int] = (0, 0),
+    self_pid: int = 0,
 ) -> Loaded:
     """Create the maps, write the constants, load the programs; on failure nothing stays.
 
     ``child_pid``: of -c; ``pid``: of -p; ``scope``: the thread groups that the scope map begins
-    with.  Raises `SyscallError`, `VerifierError` (with the source line).
+    with; ``cgroup``: number and depth of the group whose processes count.  Raises `SyscallError`,
+    `VerifierError` (with the source line).
     """
     opened: list[Closeable] = []
     values = {
         LoadConstant.CHILD_PID: child_pid,
         LoadConstant.SCOPE_PID: pid,
+        LoadConstant.SCOPE_CGROUP: cgroup[0],
+        LoadConstant.SCOPE_DEPTH: cgroup[1],
         LoadConstant.START_BOOT_NS: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         LoadConstant.SELF_PID: self_pid or os.getpid(),
         LoadConstant.TAI_OFFSET_NS: tai_offset_ns(),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Sequence
 
 from invivo.events import Frame
 from invivo.ir.types import Clock
-from invivo.kernel.files import read_text
 from invivo.kernel.kallsyms import Kallsyms
+from invivo.runtime.cgroups import Cgroups
 from invivo.runtime.clocks import format_time, wall_offset_ns
 from invivo.runtime.symbols import UserSymbols
 
@@ -84,45 +81,3 @@ class SystemNames:
         if self._user_symbols is None:
             self._user_symbols = UserSymbols()
         return self._user_symbols
-
-
-class Cgroups:
-    """Paths of cgroups by id. The id of a cgroup is the inode number of its directory."""
-
-    def __init__(self) -> None:
-        self._paths: dict[int, list[tuple[str, str]]] = {}
-        self._read_at = float("-inf")
-
-    def path(self, cgroup: int, pattern: str) -> str:
-        """Return ``hierarchy:path``, several with commas; "" if there is none that matches."""
-        found = self._paths.get(cgroup)
-        if found is None and time.monotonic() - self._read_at > 1:
-            self._read()
-            found = self._paths.get(cgroup)
-        return ",".join(
-            f"{hierarchy}:{path}" for hierarchy, path in found or () if not pattern or fnmatchcase(hierarchy, pattern)
-        )
-
-    def _read(self) -> None:
-        self._paths = {}
-        self._read_at = time.monotonic()
-        for hierarchy, root in _hierarchies():
-            for directory, _, _ in os.walk(root):
-                try:
-                    inode = os.stat(directory).st_ino
-                except OSError:
-                    continue
-                self._paths.setdefault(inode, []).append((hierarchy, directory[len(root) :] or "/"))
-
-
-def _hierarchies() -> Iterator[tuple[str, str]]:
-    """Names and mount points of the cgroup hierarchies; version 2 is called "unified"."""
-    for line in read_text("/proc/self/mountinfo").splitlines():
-        # 29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw
-        before, _, after = line.partition(" - ")
-        mounted = before.split()[4]
-        kind = after.split()[0]
-        if kind == "cgroup2":
-            yield "unified", mounted
-        elif kind == "cgroup":
-            yield os.path.basename(mounted), mounted

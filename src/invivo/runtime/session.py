@@ -13,6 +13,7 @@ from invivo.ir.layout import LOSSES_MAP, RING_MAP, SCOPE_MAP, WAKE_MAP, Exit
 from invivo.probes.provider import Role
 from invivo.record import Record
 from invivo.runtime.actions import Actions
+from invivo.runtime.cgroups import find_cgroup
 from invivo.runtime.load import Loaded, close_all, in_attach_order, load, raise_file_limit
 from invivo.runtime.losses import LossWatch
 from invivo.runtime.machine import RunningKernel
@@ -42,10 +43,12 @@ class SessionOptions(Record):
     ``escape`` is applied to the traced system's text in formatted output (for a terminal).
     ``signals``: SIGINT and SIGTERM end the session cleanly, the second one at once.
     ``dry_run``: attach and do no more.  ``follow``: with a pid, its children count too.
+    ``cgroup``: only its processes count, if the program was compiled for `Scope.CGROUP`.
     """
 
     bpftrace: bool = False
     follow: bool = False
+    cgroup: str = ""
     dry_run: bool = False
     signals: bool = True
     escape: Callable[[str], str] | None = None
@@ -123,6 +126,7 @@ class Session:
             child_pid=self._child.pid if self._child else 0,
             pid=next(iter(kernel.initial_pids([self._pid])), 0) if self._pid is not None else 0,
             scope=tuple(kernel.initial_pids(self._scope())),
+            cgroup=find_cgroup(self.options.cgroup) if self.options.cgroup else (0, 0),
         )
         layout = image.layout
         cpus = kernel.possible_cpus

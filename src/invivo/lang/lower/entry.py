@@ -92,6 +92,11 @@ def pass_scope(body: Body) -> None:
     if scope is Scope.ALL or not body.context.scoped:
         return
     b = body.b
+    if scope is Scope.CGROUP:
+        depth = load_constant(body.bare_emit(), LoadConstant.SCOPE_DEPTH)
+        group = b.call(helpers.GET_CURRENT_ANCESTOR_CGROUP_ID, depth)
+        _unless(body, CompareOp.EQ, group, load_constant(body.bare_emit(), LoadConstant.SCOPE_CGROUP), "scope")
+        return
     tgid = b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
     if scope is Scope.PROCESS:
         _unless(body, CompareOp.EQ, tgid, load_constant(body.bare_emit(), LoadConstant.SCOPE_PID), "scope")
