@@ -24,7 +24,11 @@ from guest.packages import Kernel, virtiofsd
 _HERE = Path(__file__).parent
 _MEMORY = "3G"
 _CPUS = 2
-_COMMAND_LINE = "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off tsc=reliable nokaslr"
+_COMMAND_LINE = (
+    "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off tsc=reliable nokaslr "
+    # What only costs time here: zeroed pages, grace periods after each detach, audits.
+    "init_on_alloc=0 rcupdate.rcu_expedited=1 apparmor=0 audit=0"
+)
 # Whatever becomes of the tests, QEMU and virtiofsd end with them.
 _WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
