@@ -222,12 +222,17 @@ def load_bytes(emit: Emit, index: int, count: int) -> tuple[Reach, int]:
         target = b.offset(place.pointer, place.offset)
         emit.fault_guard(b.call(read_helper(emit.space(index)), target, count, address))
         return reach, count
-    size = min(count, t.size_bytes(type_))
-    if t.is_scalar(type_):
+    size = min(count, PROBE_NAME_CAPACITY if isinstance(type_, t.ProbeName) else t.size_bytes(type_))
+    if t.is_scalar(type_) and not isinstance(type_, t.ProbeName):
         value, place = emit.word(index), reach()
         b.store(place.pointer, place.offset, 8, value)
         return reach, size
-    held, place = emit.address(index), reach()
+    if isinstance(type_, t.ProbeName):
+        held = emit.temporary(PROBE_NAME_CAPACITY)
+        emit.into_string(index, held, PROBE_NAME_CAPACITY)
+    else:
+        held = emit.address(index)
+    place = reach()
     target = b.offset(place.pointer, place.offset)
     b.call_void(helpers.PROBE_READ_KERNEL, target, size, b.offset(held.pointer, held.offset))
     return reach, size
