@@ -5,7 +5,7 @@ from __future__ import annotations
 from invivo.diagnostics import Code
 from invivo.ir import helpers
 from invivo.ir import types as t
-from invivo.ir.ops import Kind, Operand
+from invivo.ir.ops import CompareOp, Kind, Operand, Value
 from invivo.ir.types import Type
 from invivo.library.record import Builtin, Emit, Place, Site
 from invivo.library.spelling import spell
@@ -42,11 +42,20 @@ def _check_path(site: Site) -> Type:
 def _lower_path(emit: Emit, place: Place | None) -> None:
     assert place is not None and isinstance(emit.result, t.String)
     b = emit.b
-    pointer = emit.kernel_pointer(0)
-    assert pointer is not None
-    target = b.offset(place.pointer, place.offset)
     b.store(place.pointer, place.offset, 1, 0)
-    emit.fault_guard(b.call(helpers.D_PATH, pointer, target, emit.result.capacity))
+    offset = 0
+    found: Value | None
+    if (member := emit.iterated_member(0)) is not None:
+        found, offset = member
+    else:
+        found = emit.kernel_pointer(0)
+    assert found is not None
+    known, done = b.label("path"), b.label("path_done")
+    b.branch(CompareOp.NE, found, 0, known, done)  # an iterator's pointers may be null
+    b.start(known)
+    target = b.offset(place.pointer, place.offset)
+    emit.fault_guard(b.call(helpers.D_PATH, b.offset(found, offset), target, emit.result.capacity))
+    b.start(done)
 
 
 def _check_cookie(site: Site) -> Type:
@@ -55,9 +64,16 @@ def _check_cookie(site: Site) -> Type:
 
 
 def _lower_cookie(emit: Emit, place: Place | None) -> Operand:
+    b = emit.b
     pointer = emit.kernel_pointer(0)
     assert pointer is not None
-    return emit.b.call(helpers.GET_SOCKET_COOKIE, pointer)
+    cookie, known, done = b.variable("cookie"), b.label("socket"), b.label("socket_done")
+    b.set(cookie, 0)
+    b.branch(CompareOp.NE, pointer, 0, known, done)
+    b.start(known)
+    b.set(cookie, b.call(helpers.GET_SOCKET_COOKIE, pointer))
+    b.start(done)
+    return b.get(cookie)
 
 
 # -- per-CPU variables -------------------------------------------------------------------------

@@ -257,6 +257,9 @@ def _check_strftime(site: Site) -> Type:
             f"strftime() expects nanoseconds as second argument ('{spell(site.type(1))}' provided)",
             argument=1,
         )
+    stamp = site.literal(1)
+    if isinstance(stamp, int) and stamp < 0:
+        site.error(Code.BAD_ARGUMENT, f"strftime() can not take a negative timestamp ({stamp})", argument=1)
     clock = site.clock(1)
     if clock is t.Clock.MONOTONIC:
         site.error(

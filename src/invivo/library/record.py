@@ -198,6 +198,10 @@ class Emit(Protocol):
         knows none."""
         ...
 
+    def iterated_member(self, index: int) -> tuple[Value, int] | None:
+        """An argument that is a structure in an iterator's object: the object, null perhaps, and the offset there."""
+        ...
+
     def space(self, index: int) -> AddressSpace: ...
     def word(self, index: int) -> Operand:
         """Evaluate a scalar argument."""

@@ -122,7 +122,7 @@ def _check_size(site: Site, limit: int) -> int:
     if size > limit:
         site.warning(
             Code.LIMIT,
-            f"length param ({size}) is too long and will be shortened to {limit} bytes",
+            f"length param ({size}) is too long and will be shortened to {limit} bytes (see BPFTRACE_MAX_STRLEN)",
             "raise config max_strlen",
             argument=1,
         )

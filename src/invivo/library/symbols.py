@@ -116,7 +116,7 @@ def _check_kaddr(site: Site) -> Type:
     elif site.target.kernel_address(name) is None:
         site.error(
             Code.UNKNOWN_SYMBOL,
-            f"failed to resolve kernel symbol: {name}",
+            f"Failed to resolve kernel symbol: {name}",
             "/proc/kallsyms lists the kernel's symbols",
             0,
         )

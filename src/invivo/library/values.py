@@ -103,6 +103,19 @@ def _lower_elapsed(emit: Emit, place: Place | None) -> Operand:
     return emit.b.binary(BinaryOp.SUB, now, load_constant(emit, LoadConstant.START_BOOT_NS))
 
 
+def _lower_cpid(emit: Emit, place: Place | None) -> Operand:
+    b = emit.b
+    found = load_constant(emit, LoadConstant.CHILD_PID)
+    if not emit.bpftrace:
+        return found
+    absent, there = b.label("no_command"), b.label("command")
+    b.branch(CompareOp.EQ, found, 0, absent, there)
+    b.start(absent)
+    emit.warn("No child command (`-c`); cpid is zero")
+    b.start(there)
+    return found
+
+
 def _lower_has_cpid(emit: Emit, place: Place | None) -> Operand:
     from_load = load_constant(emit, LoadConstant.CHILD_PID)
     op = CompareOp.EQ if emit.bpftrace else CompareOp.NE  # the neighbour has it the wrong way round
@@ -279,7 +292,7 @@ VALUES: tuple[Builtin, ...] = (
     _value(
         "cpid",
         t.UINT64,
-        lambda emit, place: load_constant(emit, LoadConstant.CHILD_PID),
+        _lower_cpid,
         "process id of the command started with -c, else 0",
     ),
     _value("has_cpid", t.BOOL, _lower_has_cpid, "whether a command was started with -c"),

@@ -282,6 +282,9 @@ def _check(
     c.instance.builtins[node] = builtin
     if not _right_count(c, node, builtin, site.arity):
         return None
+    if name == "ctx" and c.context.provider == "tracepoint":
+        c.error(Code.NOT_HERE, node, "Use args instead of ctx in tracepoint")
+        return None
     if builtin.feature and builtin.feature not in c.context.features:
         c.error(
             Code.NOT_HERE, node, f'{name} can not be used with "{c.context.provider}" probes', where(c, builtin.feature)
@@ -342,7 +345,7 @@ def where(c: Checker, feature: str) -> str:
     *others, last = FEATURE_PROBES[feature]
     probes = f"{', '.join(others)} and {last} probes have it" if others else f"{last} probes have it"
     named = feature == "retval" and "args" in c.context.features and "func" not in c.context.features
-    return f"{probes}; in a tracepoint at a call's return it is args.ret" if named else probes
+    return f"{probes} (try to use args.ret instead)" if named else probes
 
 
 def spell_argument(site: CallSite, index: int) -> str:

@@ -57,6 +57,8 @@ def known_pointer(instance: Instance, target: Target, node: ast.Node) -> bool:
         case ast.Member(_, ast.Name(_, "args") | ast.Unary(_, "*", ast.Name(_, "args")), name):
             found = next(each for each in instance.plan.context.arguments if each.name == name)
             return instance.plan.context.btf_pointers and isinstance(found.access, ContextLoad)
+        case ast.Member(_, ast.Name(_, "ctx")) | ast.Member(_, ast.Member(_, ast.Name(_, "ctx"))):
+            return "iter" in instance.plan.context.features
         case ast.Member(_, object_, name):
             owner = instance.types.get(object_)
             struct = owner.pointee if isinstance(owner, t.Pointer) else owner

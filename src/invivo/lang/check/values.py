@@ -128,13 +128,15 @@ def _check_numbered(c: Checker, node: ast.Name, number: int) -> Type | None:
         c.error(
             Code.NOT_HERE,
             node,
-            f"The {node.name} builtin can only be used with probes that have numbered arguments "
-            f"({context.provider} used here)",
+            f"The {node.name} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' probes",
             "arguments have names here: args.NAME" if "args" in context.features else where(c, "argN"),
         )
         return None
     c.refuse_in_for(node, node.name)
     if number >= len(context.numbered):
+        if context.provider in ("kprobe", "uprobe"):
+            c.error(Code.BAD_ARGUMENT, node, f"x86_64 doesn't support {node.name}", "arguments are arg0 to arg5")
+            return None
         there = f"arguments are arg0 to arg{len(context.numbered) - 1}" if context.numbered else "the probe has none"
         c.error(Code.BAD_ARGUMENT, node, f"there is no {node.name} here: {there}")
         return None

@@ -133,6 +133,9 @@ class CallLowering:
     def kernel_pointer(self, index: int) -> Value | None:
         return memory.kernel_pointer(self._body, self._argument(index))
 
+    def iterated_member(self, index: int) -> tuple[Value, int] | None:
+        return memory.iterated_member(self._body, self._argument(index))
+
     def space(self, index: int) -> AddressSpace:
         return self._body.space(self._argument(index))
 

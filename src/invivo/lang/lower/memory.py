@@ -118,11 +118,35 @@ def btf_pointer(body: Body, node: ast.Expr) -> Value | None:
             return None
 
 
+def iterated_member(body: Body, node: ast.Expr) -> tuple[Value, int] | None:
+    """A pointer that an iterator's context has, null perhaps, and the offset of the structure in what it points to."""
+    match node:
+        case ast.Member(_, ast.Member(_, ast.Name(_, "ctx")) as held, name):
+            owner = body.type(held)
+            struct = owner.pointee if isinstance(owner, t.Pointer) else None
+            field = body.target.field(struct, name) if isinstance(struct, t.Struct) else None
+            pointer = _object_pointer(body, held)
+            return None if field is None or pointer is None else (pointer, field.offset)
+        case _:
+            return None
+
+
+def _object_pointer(body: Body, node: ast.Expr) -> Value | None:
+    match node:
+        case ast.Member(_, ast.Name(_, "ctx") as context, name) if "iter" in body.context.features:
+            owner = body.type(context)
+            struct = owner.pointee if isinstance(owner, t.Pointer) else None
+            field = body.target.field(struct, name) if isinstance(struct, t.Struct) else None
+            return None if field is None else body.b.load(body.context_pointer(), field.offset, 8, kind=Kind.BTF)
+        case _:
+            return None
+
+
 def kernel_pointer(body: Body, node: ast.Expr) -> Value | None:
     """The address of a kernel structure as a pointer whose type the verifier knows: of what a pointer points to, or of
     a structure that is a member (``args.file.f_path``)."""
     if isinstance(body.type(node), t.Pointer):
-        return btf_pointer(body, node)
+        return _object_pointer(body, node) or btf_pointer(body, node)
     where = locate(body, node) if isinstance(node, ast.Member | ast.Unary) and not is_args(node) else None
     if not isinstance(where, Remote) or where.direct is None:
         return None
