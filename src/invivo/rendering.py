@@ -55,7 +55,10 @@ def format_bpftrace(diagnostic: Diagnostic) -> str:
     """
     severity = "ERROR" if diagnostic.severity is Severity.ERROR else "WARNING"
     prefix = "syntax: " if diagnostic.code in _SYNTAX_CODES else ""
-    lines = _bpftrace_block(diagnostic.span, severity, prefix + diagnostic.message)
+    message = diagnostic.message
+    if diagnostic.code is Code.SYNTAX and message.startswith("expected "):
+        message = message.partition(", found ")[0]  # the neighbour only says what should be there
+    lines = _bpftrace_block(diagnostic.span, severity, prefix + message)
     for note in diagnostic.notes:
         lines += _bpftrace_block(note.span, severity, note.message)
     for origin in _origins(diagnostic):

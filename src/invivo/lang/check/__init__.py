@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from invivo.diagnostics import Code, Diagnostic, Diagnostics, Note
+from invivo.diagnostics import Code, Diagnostic, Diagnostics, Note, Severity
 from invivo.ir import types as t
 from invivo.lang import ast
 from invivo.lang.check.expressions import check_expression
@@ -36,7 +36,8 @@ def check(
     """Type a script against a machine. Raises `CompileError` with everything that is wrong."""
     target, defines, constants = _declare(script, target, files or NoFiles(), diagnostics, bpftrace=bpftrace)
     diagnostics.stop_on_errors()
-    instances = expand_probes(script, target, config, diagnostics)
+    defined = [expr for expr in defines.values() if expr is not None]
+    instances = expand_probes(script, target, config, defined, diagnostics)
     checker = Checker(target, config, parameters, check_expression)
     checker.defines, checker.header_constant = defines, constants
     checker.unsafe, checker.bpftrace = unsafe, bpftrace
@@ -60,7 +61,10 @@ def _declare(
     from invivo.lang.cdecl.headers import check_include, header_constant
     from invivo.lang.declared import DeclaredTarget
 
-    declarations = parse_declarations(script.c_statements, diagnostics, files=files)
+    found = Diagnostics()
+    declarations = parse_declarations(script.c_statements, found, files=files)
+    # The neighbour has a whole preprocessor, and says nothing of what scripts cannot use.
+    diagnostics.found += [each for each in found.found if each.severity is Severity.ERROR or not bpftrace]
     for include in declarations.includes:
         check_include(include, diagnostics, bpftrace=bpftrace)
     defines = {define.name: define.value for define in declarations.defines}

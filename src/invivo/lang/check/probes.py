@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
 from invivo.diagnostics import Code, Diagnostics
@@ -16,8 +16,14 @@ from invivo.target import AttachPoint, NoSuchProbeError, ProbeSpec, Target
 _NUMBERED = re.compile(r"arg\d+\Z")
 
 
-def expand_probes(script: ast.Script, target: Target, config: Config, diagnostics: Diagnostics) -> list[Instance]:
-    """Return one instance for each program that the script's probes need."""
+def expand_probes(
+    script: ast.Script, target: Target, config: Config, defined: Iterable[ast.Expr], diagnostics: Diagnostics
+) -> list[Instance]:
+    """Return one instance for each program that the script's probes need.
+
+    ``defined``: expressions that names of the script stand for, wherever they are used.
+    """
+    everywhere = frozenset(use for expr in defined for use in body_uses(expr))
     instances: list[Instance] = []
     total = 0
     for probe in script.probes:
@@ -25,7 +31,7 @@ def expand_probes(script: ast.Script, target: Target, config: Config, diagnostic
         total += len(points)
         if not points:
             continue
-        uses = body_uses(probe)
+        uses = body_uses(probe) | everywhere
         instances += [Instance(probe, plan) for plan in target.plan(points, uses)]
     if not script.probes:
         diagnostics.error(Code.NO_MATCH, None, "there is no probe in this script", "begin { ... } runs at once")
@@ -73,7 +79,7 @@ def _first_there(written: ast.AttachPoint, target: Target) -> Sequence[AttachPoi
     raise NoSuchProbeError("; ".join(refusal.message for refusal in refusals), refusals[0].hint)
 
 
-def body_uses(probe: ast.Probe) -> frozenset[str]:
+def body_uses(probe: ast.Node) -> frozenset[str]:
     """What a probe's body needs from its program: see `Target.plan`."""
     uses: set[str] = set()
     for node in walk(probe):

@@ -12,6 +12,7 @@ from invivo.lang.check.calls import check_builtin_value, where
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import default_space, space_of
 from invivo.lang.check.typeexprs import resolve_type
+from invivo.lang.copying import copy
 from invivo.lang.suggest import nearest
 from invivo.library import NOT_YET, find_builtin, value_names
 from invivo.library.spelling import literal_type, spell
@@ -103,23 +104,20 @@ def _check_define(c: Checker, node: ast.Name, expr: ast.Expr | None) -> Type | N
         around = "by itself" if node.name in c.expanding else f"through more than {_DEEPEST_DEFINE} others"
         c.error(Code.BAD_DECLARATION, node, f"{node.name} is defined {around}")
         return None
-    before = len(c.diagnostics.found)
+    if expr is None:
+        c.error(Code.NOT_SUPPORTED, node, f"{node.name} is defined as something that is no expression")
+        return None
+    meant = c.instance.stands_for.get(node)
+    if meant is None:
+        meant = c.instance.stands_for[node] = copy(expr)
     c.expanding.append(node.name)
-    value = None if expr is None else _define_value(c, expr)
+    type_ = c.check(meant)
     c.expanding.pop()
-    if value is None and len(c.diagnostics.found) > before:
-        return None
+    value = c.folder(meant)
     if value is None:
-        c.error(Code.NOT_SUPPORTED, node, f"{node.name} is defined as something that is no constant")
-        return None
+        return type_
     c.instance.constants[node] = value
     return literal_type(value) if isinstance(value, int) else t.String(len(value) + 1)
-
-
-def _define_value(c: Checker, expr: ast.Expr) -> int | str | None:
-    """A definition's value; it may name other definitions and enum constants."""
-    c.check(expr)
-    return c.folder(expr)
 
 
 def _check_numbered(c: Checker, node: ast.Name, number: int) -> Type | None:

@@ -6,8 +6,9 @@ which every node has its own identity; spans know the calls that brought them th
 
 from __future__ import annotations
 
-from invivo.diagnostics import Code, Diagnostics, SourceFile
+from invivo.diagnostics import Diagnostics, SourceFile
 from invivo.lang import ast
+from invivo.lang.expand.functions import function_as_macro
 from invivo.lang.expand.macros import Expander
 from invivo.lang.expand.selection import Macros, check_definitions
 from invivo.library import find_builtin
@@ -22,13 +23,13 @@ def expand(script: ast.Script, files: ScriptFiles, parameters: tuple[str, ...], 
 
         script = Importer(files, parameters, diagnostics).resolve(script)
         diagnostics.stop_on_errors()
-    for subprogram in script.subprograms:
-        diagnostics.error(Code.NOT_SUPPORTED, subprogram.span, "fn subprograms are not supported yet")
-    check_definitions(script.macros, diagnostics)
-    expander = Expander(Macros(script.macros, library_macros), diagnostics)
+    functions = tuple(function_as_macro(function, diagnostics) for function in script.subprograms)
+    macros = (*script.macros, *functions)
+    check_definitions(macros, diagnostics)
+    expander = Expander(Macros(macros, library_macros), frozenset(functions), diagnostics)
     probes = tuple(expander.probe(probe) for probe in script.probes)
     diagnostics.stop_on_errors()
-    return replace(script, macros=(), probes=probes)
+    return replace(script, macros=(), subprograms=(), probes=probes)
 
 
 def library_macros(name: str) -> tuple[ast.Macro, ...]:

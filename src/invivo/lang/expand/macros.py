@@ -12,17 +12,13 @@ from typing import Final
 from invivo.diagnostics import Code, CompileError, Diagnostics, Span
 from invivo.lang import ast
 from invivo.lang.check.probes import walk
-from invivo.lang.expand.copying import rebuild
+from invivo.lang.copying import rebuild, same
 from invivo.lang.expand.selection import TYPES, Argument, Macros, kind_of
 from invivo.library import find_builtin
 from invivo.record import Record
 
 _MOST_NODES: Final = 200_000  # of all that macros expand to
 _DEEPEST: Final = 240  # nodes in nodes; later stages walk the tree by recursion
-
-
-def _same(span: Span) -> Span:
-    return span
 
 
 class _Frame(Record, eq=False):
@@ -53,8 +49,10 @@ _SCRIPT: Final = _Frame(None, {}, {}, None, None)
 class Expander:
     """Expands all calls of macros in probes, functions and other macros."""
 
-    def __init__(self, macros: Macros, diagnostics: Diagnostics) -> None:
+    def __init__(self, macros: Macros, functions: frozenset[ast.Macro], diagnostics: Diagnostics) -> None:
+        """``functions`` are those of the macros that may use any map."""
         self._macros = macros
+        self._functions = functions
         self._diagnostics = diagnostics
         self._frame = _SCRIPT
         self._expanded: dict[str, int] = {}  # how often; each time its variables get other names
@@ -63,7 +61,7 @@ class Expander:
 
     def probe(self, probe: ast.Probe) -> ast.Probe:
         """Return a probe with all macros in it expanded."""
-        return rebuild(probe, _same, self.node)
+        return rebuild(probe, same, self.node)
 
     def node(self, node: ast.Node) -> ast.Node:
         """Return what stands for a node of the script, or of the macro that is being expanded."""
@@ -86,7 +84,7 @@ class Expander:
     def _copy(self, node: ast.Node) -> ast.Node:
         self._level += 1
         self._count(node)
-        copied = rebuild(node, _same, self._copy)
+        copied = rebuild(node, same, self._copy)
         self._level -= 1
         return copied
 
@@ -174,6 +172,9 @@ class Expander:
     def _variable(self, node: ast.ScratchVariable) -> str:
         found = self._frame.names.get(f"${node.name}")
         if found is None:
+            if self._frame.macro in self._functions:
+                self._error(Code.UNKNOWN_VARIABLE, node, f"Undefined or undeclared variable: ${node.name}")
+                return node.name
             what = f"Unhygienic access to variable: ${node.name}. Variables must be passed into the macro as arguments."
             self._error(Code.BAD_MACRO, node, what)
             return node.name
@@ -181,6 +182,8 @@ class Expander:
 
     def _map(self, node: ast.MapAccess) -> str:
         found = self._frame.names.get(node.name)
+        if found is None and self._frame.macro in self._functions:
+            return node.name
         if found is None:
             self._error(
                 Code.BAD_MACRO,

@@ -341,7 +341,7 @@ def _attach_points(c: Cursor) -> ast.AttachPoint:
 
 
 def _attach_point(c: Cursor) -> ast.AttachPoint:
-    if c.kind in ("end", "op") and c.text in ("", "{", ",", "/", ";", ")", "]", "="):
+    if c.text == "/*" or (c.kind in ("end", "op") and c.text in ("", "{", ",", "/", ";", ")", "]", "=")):
         c.fail_expected("a probe", "a probe is written provider:target { ... }")
     text, start = c.source.text, c.start
     try:

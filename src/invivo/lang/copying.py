@@ -21,10 +21,26 @@ def rebuild(node: NodeT, place: Callable[[Span], Span], visit: Callable[[ast.Nod
             changes[name] = place(value)
         elif isinstance(value, ast.Node):
             changes[name] = visit(value)
-        elif is_tuple(value):
+        elif _is_tuple(value):
             changes[name] = tuple(visit(item) if isinstance(item, ast.Node) else item for item in value)
     return replace(node, **changes)
 
 
-def is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
+def copy(node: ast.Expr) -> ast.Expr:
+    """Return a copy of an expression: equal, of new nodes."""
+    copied = _copied(node)
+    assert isinstance(copied, ast.Expr), "a copy is of the same kind"
+    return copied
+
+
+def same(span: Span) -> Span:
+    """Leave a place as it is."""
+    return span
+
+
+def _copied(node: ast.Node) -> ast.Node:
+    return rebuild(node, same, _copied)
+
+
+def _is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
     return isinstance(value, tuple)
