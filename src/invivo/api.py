@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from invivo.diagnostics import SourceFile
+from invivo.kernel.files import read_text
 from invivo.pipeline import Compilation, CompileOptions, compile_source
 from invivo.probes.machine import Machine
 from invivo.runtime.process import Child
@@ -14,7 +16,7 @@ from invivo.target import Scope
 
 
 def trace(
-    program_text: str,
+    program: str | os.PathLike[str],
     *,
     command: Sequence[str] | None = None,
     pid: int | None = None,
@@ -25,6 +27,9 @@ def trace(
     unsafe: bool = False,
 ) -> Session:
     """Compile a program in the bpftrace language; return a session that traces once it is entered.
+
+    ``program`` is its text, or the path of a script; imports are relative to the script, those of a text
+    to the current directory.
 
     ``with invivo.trace(text, command=["ls", "/"]) as session: for event in session: ...`` gives
     the events of `invivo.events`. ``command`` is run and traced with all its descendants, ``pid``
@@ -48,7 +53,8 @@ def trace(
         scope = scope_of(
             command=command is not None, pid=pid, follow=follow, cgroup=bool(cgroup), all_processes=all_processes
         )
-        compilation = compile_text(program_text, scope=scope, pid=pid, parameters=parameters, unsafe=unsafe)
+        name, text = _named(program)
+        compilation = compile_text(text, scope=scope, pid=pid, parameters=parameters, unsafe=unsafe, name=name)
     except BaseException:
         if child is not None:
             child.close()
@@ -56,6 +62,14 @@ def trace(
     # Ctrl-C is a KeyboardInterrupt in Python; leaving the block then ends the session.
     options = SessionOptions(follow=pid is not None and scope is not Scope.PROCESS, cgroup=cgroup or "", signals=False)
     return Session(compilation.image, child=child, pid=pid, options=options)
+
+
+def _named(program: str | os.PathLike[str]) -> tuple[str, str]:
+    """Name and text of a program. Raises `OSError` if a script cannot be read."""
+    if isinstance(program, str):
+        return "program", program
+    path = os.fspath(program)
+    return path, read_text(path).removeprefix("\ufeff")
 
 
 def compile_text(

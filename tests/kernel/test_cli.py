@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+import invivo as invivo_api
+from invivo.events import Row
 
 INVIVO = (sys.executable, "-m", "invivo")
 BPFTRACE = (sys.executable, "-c", "from invivo.cli.bpftrace import main; main()")
@@ -118,6 +121,36 @@ def test_script_with_arguments(tmp_path: Path) -> None:
     script.write_text('BEGIN { printf("%d %s %d\\n", $1, str($2), $#); exit(); }')
     done = invivo("run", "-q", str(script), "41", "word")
     assert (done.stdout, done.stderr, done.returncode) == ("41 word 2\n", "", 0)
+
+
+@pytest.mark.parametrize("command", [invivo, bpftrace], ids=["invivo", "invivo-bpftrace"])
+def test_imports_are_relative_to_the_script(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "a.bt").write_text('import "b.h";\nmacro hello() { printf("%d\\n", sizeof(struct b)); }\n')
+    (tmp_path / "lib" / "b.h").write_text("struct b { int x[5]; };\n")
+    script = tmp_path / "main.bt"
+    script.write_text('import "lib/a.bt";\nbegin { hello(); exit(); }\n')
+    done = command(*(["run"] if command is invivo else []), str(script))
+    assert done.stdout.strip() == "20", done.stderr
+
+
+@pytest.mark.parametrize("command", [invivo, bpftrace], ids=["invivo", "invivo-bpftrace"])
+def test_headers_of_the_user(command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    (tmp_path / "mine.h").write_text("#define MINE 42\ntypedef struct { long a, b; } pair_t;\n")
+    program = 'begin { printf("%d %d\\n", MINE, sizeof(pair_t)); exit(); }'
+    words = (*(["run"] if command is invivo else []), "-I", str(tmp_path), "--include", "mine.h", "-e", program)
+    done = command(*words)
+    assert done.stdout.strip() == "42 16", done.stderr
+
+
+def test_a_script_from_python_imports_too(tmp_path: Path) -> None:
+    (tmp_path / "lib.bt").write_text("macro two() { 2 }\n")
+    (tmp_path / "main.bt").write_text('import "lib.bt";\nbegin { print(two()); exit(); }\n')
+    with invivo_api.trace(tmp_path / "main.bt") as session:
+        printed = [event.value for event in session if isinstance(event, Row)]
+    assert printed == [2]
 
 
 def test_script_on_standard_input() -> None:
