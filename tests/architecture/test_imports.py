@@ -23,6 +23,7 @@ LAZY = {
         "invivo.lang.cdecl.headers",
         "invivo.lang.declared",
     },  # scripts with C declarations
+    "lang.check.values": {"invivo.lang.copying"},  # defines
     "lang.expand": {"invivo.lang.expand.imports", "invivo.lang.parse"},  # imports; macros of the library
     "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand"},  # --include; macros, imports, functions
     "library.strings": {"socket"},  # network addresses

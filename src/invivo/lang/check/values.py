@@ -12,7 +12,6 @@ from invivo.lang.check.calls import check_builtin_value, where
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import default_space, space_of
 from invivo.lang.check.typeexprs import resolve_type
-from invivo.lang.copying import copy
 from invivo.lang.suggest import nearest
 from invivo.library import NOT_YET, find_builtin, value_names
 from invivo.library.spelling import literal_type, spell
@@ -109,6 +108,8 @@ def _check_define(c: Checker, node: ast.Name, expr: ast.Expr | None) -> Type | N
         return None
     meant = c.instance.stands_for.get(node)
     if meant is None:
+        from invivo.lang.copying import copy
+
         meant = c.instance.stands_for[node] = copy(expr)
     c.expanding.append(node.name)
     type_ = c.check(meant)
