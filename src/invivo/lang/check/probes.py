@@ -95,6 +95,16 @@ def body_uses(probe: ast.Node) -> frozenset[str]:
     return frozenset(uses)
 
 
+def children(node: ast.Node) -> Iterator[ast.Node]:
+    """Yield the nodes that a node directly consists of."""
+    for name in type(node).__record_fields__:
+        value: object = getattr(node, name)
+        if isinstance(value, ast.Node):
+            yield value
+        elif _is_tuple(value):
+            yield from (part for part in value if isinstance(part, ast.Node))
+
+
 def walk(node: ast.Node) -> Iterator[ast.Node]:
     """Yield a node and all nodes below it."""
     yield node

@@ -11,7 +11,7 @@ from invivo.ir.layout import LossKind
 from invivo.ir.ops import CompareOp, FunctionKind, Kind, Operand, Value
 from invivo.lang import ast
 from invivo.lang.check.operators import is_signed
-from invivo.lang.check.probes import walk
+from invivo.lang.check.probes import children, walk
 from invivo.lang.lower import memory
 from invivo.lang.lower.arithmetic import arithmetic
 from invivo.lang.lower.body import Body, Loop
@@ -71,11 +71,9 @@ def _lower_statement(body: Body, node: ast.Statement) -> None:
 
 def _zero_found(body: Body, node: ast.Node) -> None:
     """Make variables that ``find()`` declares zero, whether or not it is reached: ``@a && find(@m, 1, $v)``."""
-    for name in type(node).__record_fields__:
-        value = getattr(node, name)
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, ast.Node) and not isinstance(part, ast.Block):
-                _zero_found(body, part)
+    for part in children(node):
+        if not isinstance(part, ast.Block):
+            _zero_found(body, part)
     if node in body.instance.expansions and isinstance(node, ast.Call):
         for argument in node.arguments:
             if argument in body.instance.declared:
