@@ -18,6 +18,7 @@ class Walk:
         self._links = links
         self._ended = ended
         self._running = allocate_lock()
+        self._over = False
         self._problem: InvivoError | None = None
 
     def start(self) -> None:
@@ -28,7 +29,7 @@ class Walk:
         """Whether it is still running. Raises what the run has raised."""
         if self._problem is not None:
             raise self._problem
-        return self._running.locked()
+        return not self._over
 
     def join(self) -> None:
         """Wait for the end."""
@@ -42,5 +43,6 @@ class Walk:
         except InvivoError as problem:
             self._problem = problem
         finally:
-            self._running.release()
+            self._over = True
             self._ended()
+            self._running.release()
