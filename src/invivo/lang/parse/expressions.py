@@ -45,6 +45,7 @@ _OPERAND_SIGNS: Final = ("(", "-", "!", "~", "*")
 
 def parse_expression(c: Cursor) -> ast.Expr:
     """Read a whole expression, conditional operator included."""
+    start = c.start
     condition = _binary(c, 1)
     if c.text != "?":
         return condition
@@ -56,7 +57,7 @@ def parse_expression(c: Cursor) -> ast.Expr:
         c.expect(":")
     otherwise = parse_expression(c)
     c.depth -= 1
-    return ast.Ternary(condition.span.to(otherwise.span), condition, then, otherwise)
+    return ast.Ternary(c.span(start), condition, then, otherwise)
 
 
 def parse_condition(c: Cursor) -> ast.Expr:
@@ -74,6 +75,7 @@ def parse_condition(c: Cursor) -> ast.Expr:
 
 def _binary(c: Cursor, lowest: int) -> ast.Expr:
     c.enter()
+    start = c.start
     left = parse_unary(c)
     length = 0
     while (precedence := _PRECEDENCE.get(c.text, 0)) >= lowest:
@@ -84,7 +86,7 @@ def _binary(c: Cursor, lowest: int) -> ast.Expr:
         c.check_chain(length)
         c.advance()
         right = _binary(c, precedence + 1)
-        left = ast.Binary(left.span.to(right.span), op, left, right)
+        left = ast.Binary(c.span(start), op, left, right)
     c.depth -= 1
     return left
 
