@@ -182,6 +182,9 @@ class FakeKernel:
         self.journal.append(f"attach {name}")
         return [FakeLink(name, self.journal)]
 
+    def unwatch(self, address: int) -> None:
+        self.journal.append(f"unwatch {address:#x}")
+
     def initial_pids(self, pids: Sequence[int]) -> list[int]:
         return list(pids)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from invivo.events import Row
 from running import run, session
 from workloads import build
 
@@ -79,6 +80,24 @@ def test_writes_of_all_threads_are_seen(watched: tuple[str, str]) -> None:
     assert opened.maps["@writes"].to_dict() == {True: 3, False: 3}
     # The main thread reads it once at the end.
     assert opened.maps["@all"].to_dict() == {None: 7}
+
+
+def test_a_watchpoint_is_removed(watched: tuple[str, str]) -> None:
+    program, address = watched
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        with session(
+            f"begin {{ unwatch({address}); }} interval:ms:50 {{ print(1); }} "
+            f"watchpoint:{address}:8:w {{ @gone = count(); }}",
+            pid=child.pid,
+        ) as opened:
+            for event in opened:
+                if isinstance(event, Row) and not child.stdin.closed:
+                    child.stdin.write(b"x")
+                    child.stdin.close()
+    assert opened.maps["@gone"].to_dict() == {None: 0}
 
 
 def test_a_command_is_watched_from_its_start(watched: tuple[str, str]) -> None:

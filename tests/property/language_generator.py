@@ -63,6 +63,7 @@ EXCLUDED_FUNCTIONS = {
     "socket_cookie": _NO_CONTEXT,
     "uaddr": _NO_CONTEXT,
     "write_user": _MEMORY,
+    "unwatch": _NO_CONTEXT,
     "percpu_kaddr": "not every kernel tells where its variables are",
     "cgroupid": "control groups differ from machine to machine",
     "cgroup_path": "control groups differ from machine to machine",

@@ -144,6 +144,10 @@ class Exit(Record):
     """End the session; field ``code`` (i64)."""
 
 
+class Unwatch(Record):
+    """Detach the watchpoints at an address; field ``address`` (u64)."""
+
+
 class Complain(Record):
     """``errorf`` and ``warnf``: a formatted text on stderr, with the place it came from."""
 
@@ -171,6 +175,7 @@ Action = (
     | System
     | Join
     | Exit
+    | Unwatch
     | Complain
     | HelperFailed
 )

@@ -22,6 +22,11 @@ class Link:
         self.fd = fd
         self._events = list(events)
 
+    def hand_over(self) -> list[int]:
+        """Give up the events' descriptors, and the link's own with them, which the caller has read before."""
+        self.fd, events, self._events = -1, self._events, []
+        return events
+
     def close(self) -> None:
         """Detach; twice does no harm."""
         fd, self.fd = self.fd, -1
@@ -29,6 +34,14 @@ class Link:
             os.close(fd)
         while self._events:
             os.close(self._events.pop())
+
+
+class WatchLink(Link):
+    """A program that is attached to a breakpoint at an address."""
+
+    def __init__(self, link: Link, address: int) -> None:
+        super().__init__(link.fd, events=link.hand_over())
+        self.address = address
 
 
 class IteratorLink(Link):

@@ -26,7 +26,7 @@ _ROOMS: dict[str, str] = {
     "tables": "strerror signal_name syscall_name",
     "series": "tseries",
     "debug": "debugf",
-    "user": "uaddr",
+    "user": "uaddr unwatch",
     "interference": "signal signal_thread override write_user",
     "kernel": "path socket_cookie percpu_kaddr cgroupid cgroup_path container_of",
 }
@@ -34,7 +34,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split
 
 # Functions and values of the language that are not there yet: no typing mistakes.
 _NOT_YET_NAMES = """
-    dw_ustack getopt skboutput unwatch
+    dw_ustack getopt skboutput
 """
 NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 

@@ -7,10 +7,12 @@ import struct
 from invivo.diagnostics import Code
 from invivo.ir import helpers
 from invivo.ir import types as t
+from invivo.ir.layout import Unwatch
 from invivo.ir.ops import Kind, Operand
 from invivo.ir.types import AddressSpace, Type
 from invivo.library.access import load_access, read_word
 from invivo.library.record import Builtin, Emit, Place, Site
+from invivo.library.spelling import spell
 
 
 def _check_uaddr(site: Site) -> Type:
@@ -66,6 +68,17 @@ def _lower_uaddr(emit: Emit, place: Place | None) -> Operand:
     return b.add(here, b.load(b.offset(table, row), 0, 8, kind=Kind.WORD))
 
 
+def _check_unwatch(site: Site) -> Type:
+    if not isinstance(site.type(0), t.Int | t.Pointer):
+        found = spell(site.type(0))
+        site.error(Code.BAD_ARGUMENT, f"unwatch() expects an address ('{found}' provided)", argument=0)
+    return t.VOID
+
+
+def _lower_unwatch(emit: Emit, place: Place | None) -> None:
+    emit.send(Unwatch(), (("address", t.UINT64, emit.word(0)),))
+
+
 USER: tuple[Builtin, ...] = (
     Builtin(
         "uaddr",
@@ -76,4 +89,5 @@ USER: tuple[Builtin, ...] = (
         _lower_uaddr,
         feature="uaddr",
     ),
+    Builtin("unwatch", 1, 1, "unwatch(address): remove the watchpoints at an address", _check_unwatch, _lower_unwatch),
 )

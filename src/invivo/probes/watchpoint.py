@@ -77,7 +77,7 @@ def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
             assert isinstance(watched, Watched)
             for thread, cpu in places:
                 event = perf.open_breakpoint(watched.address, watched.length, watched.access, pid=thread, cpu=cpu)
-                attached.append(links.perf_event(program, event, cookie))
+                attached.append(links.WatchLink(links.perf_event(program, event, cookie), watched.address))
     except BaseException:
         for link in attached:
             link.close()

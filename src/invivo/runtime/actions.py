@@ -47,6 +47,7 @@ class Actions:
         self, layout: Layout, maps: Mapping[str, MapReader], names: Names, text: ValueText, *, bpftrace: bool = False
     ) -> None:
         self.exit_code: int | None = None
+        self.unwatched: list[int] = []  # addresses whose watchpoints the session has to detach
         self._layout = layout
         self._maps = maps
         self._text = text
@@ -153,6 +154,8 @@ class Actions:
                 return lambda values, flags: Output("join", self._joined(separator, values))
             case kinds.Exit():
                 return self._exit
+            case kinds.Unwatch():
+                return self._unwatch
             case kinds.Complain(form, span, severity):
                 return self._complain(form, span, severity)
             case kinds.HelperFailed():
@@ -243,6 +246,11 @@ class Actions:
         code = values[0]
         assert isinstance(code, int)
         self.exit_code = code
+
+    def _unwatch(self, values: list[Value], flags: int) -> None:
+        address = values[0]
+        assert isinstance(address, int)
+        self.unwatched.append(address)
 
     def _complain(self, form: Format, span: Span | None, severity: str) -> Act:
         write = compile_format(form, self._text, bpftrace=self._bpftrace).write

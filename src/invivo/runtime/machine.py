@@ -8,7 +8,7 @@ from invivo import probes
 from invivo.image import ProgramImage
 from invivo.ir.layout import MapSpec
 from invivo.kernel import cpus, processes, programs
-from invivo.kernel.links import IteratorLink
+from invivo.kernel.links import IteratorLink, WatchLink
 from invivo.kernel.maps import Map
 from invivo.kernel.programs import Program
 from invivo.kernel.ringbuf import Ring
@@ -24,6 +24,7 @@ class RunningKernel:
         """``log_level``: of the verifier, see `kernel.programs.load_program`."""
         self._maps: dict[str, Map] = {}
         self._log_level = log_level
+        self._watches: list[WatchLink] = []
 
     @property
     def possible_cpus(self) -> int:
@@ -54,4 +55,11 @@ class RunningKernel:
 
     def attach(self, plan: Plan, program: ProgramHandle, pid: int | None) -> Sequence[Closeable]:
         assert isinstance(program, Program)
-        return probes.attach(plan, program, pid)
+        attached = probes.attach(plan, program, pid)
+        self._watches += [link for link in attached if isinstance(link, WatchLink)]
+        return attached
+
+    def unwatch(self, address: int) -> None:
+        for link in self._watches:
+            if link.address == address:
+                link.close()

@@ -80,6 +80,10 @@ class Kernel(Protocol):
 
     def role(self, plan: Plan) -> Role: ...
 
+    def unwatch(self, address: int) -> None:
+        """Detach the watchpoints at an address."""
+        ...
+
     def walk(self, link: Closeable) -> None:
         """Run an attached iterator's program over all its objects."""
 

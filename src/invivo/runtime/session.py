@@ -290,6 +290,8 @@ class Session:
                 looks += 1
             if size:
                 events = self._actions.handle(window)
+                while self._actions.unwatched:
+                    self._kernel.unwatch(self._actions.unwatched.pop())
                 for event in events:
                     if type(event) is MapSnapshot:
                         self.maps[event.name] = event
