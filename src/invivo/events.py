@@ -167,7 +167,10 @@ class Output(Record):
 
 
 class Complaint(Record):
-    """``errorf``, ``warnf``, or a helper that failed. ``helper`` and ``code`` only for the latter."""
+    """``errorf``, ``warnf``, or a helper that failed. ``helper`` and ``code`` only for the latter.
+
+    ``runtime``: neither, but something that went wrong in the program, such as a division by zero.
+    """
 
     severity: str  # "ERROR" or "WARNING"
     message: str
@@ -179,6 +182,7 @@ class Complaint(Record):
     source: str = ""  # the place, rendered: the source line and its underline
     place: str = ""  # "stdin:1:20-32": where, as text
     expanded_from: tuple[tuple[str, str], ...] = ()  # place and source of the macros' calls, innermost first
+    runtime: bool = False
 
 
 class Loss(Record):

@@ -77,6 +77,11 @@ MESSAGES: list[tuple[str, Event, str]] = [
     ("system", Output("system", "x\n"), '{"type": "syscall", "data": "x\\n"}'),
     ("time", Output("time", "x\n"), '{"type": "time", "data": "x\\n"}'),
     (
+        "run time",
+        Complaint("WARNING", "m", "stdin", 1, 9, runtime=True),
+        '{"type": "runtime_error", "msg": "m", "filename": "stdin", "line": 1, "col": 9}',
+    ),
+    (
         "errorf",
         Complaint("ERROR", "m", "stdin", 1, 9),
         '{"type": "errorf", "msg": "m", "filename": "stdin", "line": 1, "col": 9}',

@@ -225,6 +225,15 @@ def test_a_failed_helper_is_shown_with_its_source() -> None:
     assert shown(Complaint("ERROR", "bad", "stdin", 1, 2, place="stdin:1:2-3"))[1] == "stdin:1:2-3: ERROR: bad\n"
 
 
+def test_what_went_wrong_in_a_macro_shows_the_calls() -> None:
+    place, source = "stdin:1:2-3", "abc\n ~\n"
+    calls = (("stdin:2:1-4", "def\n~~~\n"),)
+    told = Complaint("WARNING", "odd", "stdin", 1, 2, source=source, place=place, expanded_from=calls)
+    assert shown(told)[1] == f"{place}: WARNING: odd\nstdin:2:1-4: WARNING: expanded from\n"
+    wrong = Complaint("WARNING", "odd", "stdin", 1, 2, source=source, place=place, expanded_from=calls, runtime=True)
+    assert shown(wrong)[1] == f"{place}: WARNING: odd\n{source}stdin:2:1-4: WARNING: expanded from\ndef\n~~~\n"
+
+
 EVIL = "a\x1b]0;title\x07\x9b31m\x7f\n\r\t\u202e\udcff b"
 
 

@@ -149,11 +149,15 @@ class Unwatch(Record):
 
 
 class Complain(Record):
-    """``errorf`` and ``warnf``: a formatted text on stderr, with the place it came from."""
+    """``errorf`` and ``warnf``: a formatted text on stderr, with the place it came from.
+
+    ``runtime``: the program was not told to say this, something went wrong in it.
+    """
 
     format: Format
     span: Span | None
     severity: str  # "ERROR" or "WARNING"
+    runtime: bool = False
 
 
 class HelperFailed(Record):

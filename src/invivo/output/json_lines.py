@@ -127,7 +127,7 @@ class JsonSink:
             start = f'"type": "helper_error", "msg": {quote(event.message)}'
             start += f', "helper": {quote(event.helper)}, "retcode": {event.code}'
         else:
-            kind = "errorf" if event.severity == "ERROR" else "warnf"
+            kind = "runtime_error" if event.runtime else "errorf" if event.severity == "ERROR" else "warnf"
             start = f'"type": "{kind}", "msg": {quote(event.message)}'
         self._out.write(f"{{{start}, {place}}}\n")
 

@@ -165,7 +165,8 @@ def complaint_text(event: Complaint, escape: Callable[[str], str]) -> str:
     lines = f"{place}{event.severity}: {escape(event.message)}\n"
     if event.helper:
         lines += f"Additional Info - helper: {event.helper}, retcode: {event.code}\n"
-        lines += event.source
+    shown = event.helper or event.runtime
+    lines += event.source if shown else ""
     for origin, source in event.expanded_from:
-        lines += f"{origin}: {event.severity}: expanded from\n" + (source if event.helper else "")
+        lines += f"{origin}: {event.severity}: expanded from\n" + (source if shown else "")
     return lines

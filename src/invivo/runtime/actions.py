@@ -156,8 +156,8 @@ class Actions:
                 return self._exit
             case kinds.Unwatch():
                 return self._unwatch
-            case kinds.Complain(form, span, severity):
-                return self._complain(form, span, severity)
+            case kinds.Complain(form, span, severity, runtime):
+                return self._complain(form, span, severity, runtime=runtime)
             case kinds.HelperFailed():
                 return self._helper_failed
             case _:
@@ -252,9 +252,9 @@ class Actions:
         assert isinstance(address, int)
         self.unwatched.append(address)
 
-    def _complain(self, form: Format, span: Span | None, severity: str) -> Act:
+    def _complain(self, form: Format, span: Span | None, severity: str, *, runtime: bool) -> Act:
         write = compile_format(form, self._text, bpftrace=self._bpftrace).write
-        return lambda values, flags: complaint(severity, write(values), span)
+        return lambda values, flags: complaint(severity, write(values), span, runtime=runtime)
 
     def _helper_failed(self, values: list[Value], flags: int) -> Event:
         index, code = values
@@ -329,7 +329,9 @@ def _reason(problem: OSError | ValueError) -> str:
     return problem.strerror or str(problem) if isinstance(problem, OSError) else str(problem)
 
 
-def complaint(severity: str, message: str, span: Span | None, helper: str = "", code: int = 0) -> Complaint:
+def complaint(
+    severity: str, message: str, span: Span | None, helper: str = "", code: int = 0, *, runtime: bool = False
+) -> Complaint:
     """Return a complaint with its place: where in the source, and that source line underlined."""
     if span is None:
         return Complaint(severity, message, "", 0, 0, helper, code)
@@ -337,7 +339,7 @@ def complaint(severity: str, message: str, span: Span | None, helper: str = "", 
     place, source = _rendered(span)
     expanded_from = tuple(_rendered(origin) for origin in span.origins())
     return Complaint(
-        severity, message, span.source.name, at.line, at.column, helper, code, source, place, expanded_from
+        severity, message, span.source.name, at.line, at.column, helper, code, source, place, expanded_from, runtime
     )
 
 

@@ -61,7 +61,17 @@ def resolve_type(c: Checker, node: ast.TypeExpr, space: AddressSpace = AddressSp
         case ast.TypeOf(_, operand):
             if isinstance(operand, ast.NamedType | ast.PointerType | ast.ArrayType | ast.TypeOf):
                 return resolve_type(c, operand, space)
+            if isinstance(operand, ast.MapAccess) and not operand.keys and c.map(operand.name).scalar is False:
+                return _key_type(c, operand.name)
             return c.check(operand)
+
+
+def _key_type(c: Checker, name: str) -> Type | None:
+    """``typeof(@m)`` of a map with keys is the type of these."""
+    key = c.map(name).key
+    if key is None:
+        return None
+    return key[0] if len(key) == 1 else t.Tuple(key)
 
 
 def _array(

@@ -168,7 +168,7 @@ class Body:
 
     def complain(self, message: str) -> None:
         """Warn at run time about what the program just did."""
-        self.send(Complain(Format((message,)), self.b.span, "WARNING"), ())
+        self.send(Complain(Format((message,)), self.b.span, "WARNING", True), ())
 
     def probe_names(self) -> tuple[int, ...]:
         """The names of this program's probes, as indexes, in the order of its points."""
