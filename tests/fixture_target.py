@@ -246,6 +246,8 @@ class FixtureFacts:
 
     def __init__(self, pid: int | None = None, features: frozenset[str] = _FEATURES, *, btf: bool = True) -> None:
         self.pid = pid
+        self.unsafe = False
+        self.remarks: list[str] = []
         self.features = features
         self._btf = Btf(btf_data(), "fixture") if btf else None
         self._types = KernelTypes(self._btf)

@@ -46,7 +46,7 @@ def session(
     try:
         source = SourceFile("stdin", program)
         options = CompileOptions(parameters=parameters, unsafe=unsafe, bpftrace=bpftrace)
-        with Machine(scope, pid) as machine:
+        with Machine(scope, pid, unsafe=unsafe) as machine:
             compilation = compile_source(source, machine, options)
         if warnings is not None:
             warnings += compilation.warnings

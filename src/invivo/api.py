@@ -86,7 +86,7 @@ def compile_text(
     ``name`` is what messages call the program.
     """
     options = CompileOptions(parameters=tuple(map(str, parameters)), unsafe=unsafe, files=DiskFiles())
-    with Machine(scope, pid) as machine:
+    with Machine(scope, pid, unsafe=unsafe) as machine:
         return compile_source(SourceFile(name, program_text), machine, options)
 
 

@@ -214,6 +214,10 @@ class Target(Protocol):
         """Expand a probe and its wildcards. Raises `NoSuchProbeError`; never empty."""
         ...
 
+    def take_remarks(self) -> Sequence[str]:
+        """What was noticed while probes were expanded, once: a name that means several files."""
+        ...
+
     def plan(self, points: Sequence[AttachPoint], uses: frozenset[str]) -> Sequence[Plan]:
         """Group points of one probe clause into programs.
 

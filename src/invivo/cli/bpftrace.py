@@ -48,7 +48,7 @@ OPTIONS = (
     Option(("-b", "--btf"), hidden=True),
     Option(("--dwarf-pid",), "PID", hidden=True),
     Option(("--usdt-file-activation",), hidden=True),
-    Option(("--debuginfo",), "DIR[:DIR]", hidden=True),
+    Option(("--debuginfo",), "DIR[:DIR]", "look for files of debug information there first"),
     Option(("--traceable-functions",), "FILE", hidden=True),
     Option(("--verify-llvm-ir",), hidden=True),
     Option(("--mode",), "MODE", hidden=True),
@@ -205,6 +205,7 @@ def _pid(arguments: Arguments) -> int | None:
 
 def _list(arguments: Arguments) -> int:
     from invivo.cli.list import Line, found, write
+    from invivo.formats.elf import DEBUG_DIRECTORIES
     from invivo.probes.facts import LiveFacts
 
     words = arguments.words + arguments.after
@@ -221,7 +222,7 @@ def _list(arguments: Arguments) -> int:
             f"WARNING: It appears that '{pattern}' is a filename but the file does not exist. "
             f"Treating '{pattern}' as a search pattern.\n"
         )
-    facts = LiveFacts(pid)
+    facts = LiveFacts(pid, debug_directories=(*_debug_directories(arguments), *DEBUG_DIRECTORIES))
     write((line for each in pattern.split(",") for line in found(each, facts, verbose=verbose)), "text")
     return 0
 
@@ -276,6 +277,7 @@ def _run(arguments: Arguments) -> int:
         dump=tuple(stage for each in _stages(arguments) for stage in _STAGES[each]),
         dry_run=arguments.has("dry-run"),
         unsafe=arguments.has("unsafe"),
+        debug_directories=_debug_directories(arguments),
         warnings=arguments.has("warnings"),
         suppress_warnings=arguments.has("no-warnings"),
         environment=_environment(),
@@ -292,6 +294,12 @@ def _run(arguments: Arguments) -> int:
     except InvivoError as problem:
         hint = f"\nHINT: {problem.hint}" if problem.hint else ""
         raise FatalError(f"ERROR: {problem}{hint}", status=_status_of(problem)) from problem
+
+
+def _debug_directories(arguments: Arguments) -> tuple[str, ...]:
+    """The directories of --debuginfo; a + or - before one says whether checksums count, which they always do here."""
+    given = [directory for value in arguments.values("debuginfo") for directory in value.split(":")]
+    return tuple(directory.lstrip("+-") for directory in given)
 
 
 def _status_of(problem: InvivoError) -> int:

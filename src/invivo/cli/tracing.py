@@ -11,6 +11,7 @@ from invivo.cli.process import collect_from_now
 from invivo.cli.sources import Messages, Output
 from invivo.diagnostics import SourceFile
 from invivo.errors import InvivoError, VerifierError
+from invivo.formats.elf import DEBUG_DIRECTORIES
 from invivo.kernel.capabilities import missing
 from invivo.output.ndjson import Header
 from invivo.output.outputs import SinkOptions, open_sink
@@ -55,6 +56,7 @@ class Request(Record):
     command: tuple[str, ...] = ()
     pid: int | None = None
     scope: Scope = Scope.ALL
+    debug_directories: tuple[str, ...] = ()
     form: str = "text"
     output: str | None = None
     buffering: str = ""
@@ -106,7 +108,12 @@ def compile_request(request: Request) -> Compilation:
         files=files,
         includes=request.includes,
     )
-    with Machine(request.scope, request.pid) as machine:
+    with Machine(
+        request.scope,
+        request.pid,
+        unsafe=request.unsafe,
+        debug_directories=(*request.debug_directories, *DEBUG_DIRECTORIES),
+    ) as machine:
         compilation = compile_source(request.source, machine, options)
     if compilation.warnings and not request.suppress_warnings:
         from invivo.rendering import format_bpftrace, format_diagnostic

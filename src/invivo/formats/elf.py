@@ -7,7 +7,7 @@ in `formats.elf_symbols`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -44,7 +44,7 @@ _NT_GNU_BUILD_ID: Final = 3
 _DT_SONAME: Final = 14
 _DT_FLAGS_1: Final = 0x6FFFFFFB
 _DF_1_PIE: Final = 0x08000000
-_DEBUG_DIRECTORY: Final = "/usr/lib/debug"
+DEBUG_DIRECTORIES: Final = ("", ".debug", "/usr/lib/debug")  # where others look, too
 
 
 class ElfType(IntEnum):
@@ -113,6 +113,7 @@ class Elf:
         self._section_count = section_count
         self._sections: tuple[Section, ...] | None = None
         self._symbols: SymbolTable | None = None
+        self._companion: Elf | None = None
         if sections:
             if section_size != _SECTION.size:
                 raise BadFileError(path, f"section headers of {section_size} bytes", 58)
@@ -140,11 +141,32 @@ class Elf:
             return memoryview(b"")
         return self._slice(section.offset, section.size, f"section {section.name}")
 
+    @property
+    def is_stripped(self) -> bool:
+        """Whether only the symbols are left that the dynamic linker needs."""
+        return not any(section.type == SHT_SYMTAB for section in self.sections)
+
+    def complete(self, companion: Elf) -> None:
+        """Add the symbols of the file that they were stripped into; before they are asked for."""
+        self._companion = companion
+
     def symbols(self) -> SymbolTable:
         """Return the symbols of .symtab and .dynsym; read once."""
         if self._symbols is None:
-            self._symbols = SymbolTable(self.path, self._data, list(self._symbol_sources()), self._executable())
+            sources = list(self._symbol_sources())
+            if self._companion is not None:
+                sources += self._companion._symbol_sources()
+            self._symbols = SymbolTable(self.path, sources, self._executable())
         return self._symbols
+
+    def whole(self) -> memoryview:
+        """Return all bytes of the file."""
+        return memoryview(self._data)
+
+    @property
+    def is_go(self) -> bool:
+        """Whether it was made by Go's compiler, whose functions move their stacks."""
+        return any(section.name in (".go.buildinfo", ".note.go.buildid", ".gopclntab") for section in self.sections)
 
     def file_offset(self, address: int) -> int | None:
         """Return where in the file the byte at an address comes from; None if from nowhere."""
@@ -214,20 +236,28 @@ class Elf:
             raise BadFileError(self.path, ".gnu_debuglink is malformed", section.offset)
         return name.decode(errors="replace"), int.from_bytes(content[at : at + 4], "little")
 
-    def debug_paths(self) -> list[str]:
-        """Return the places where the file with the debug information may be, best first."""
+    def debug_paths(self, directories: Sequence[str] = DEBUG_DIRECTORIES) -> list[str]:
+        """Return the places where the file with the debug information may be, best first.
+
+        An empty directory is that of the file itself, one without ``/`` at its start is relative to that.
+        """
+        build_id, link = self.build_id, self.debug_link
+        own = self.path.rpartition("/")[0]
+        # A file of another mount namespace is seen through /proc/PID/root, its debug information too.
+        parts = own.split("/", 4)
+        foreign = len(parts) > 3 and parts[1] == "proc" and parts[3] == "root"
+        root, inside = ("/".join(parts[:4]), own[len("/".join(parts[:4])) :]) if foreign else ("", own)
         found: list[str] = []
-        build_id = self.build_id
-        if build_id:
-            found.append(f"{_DEBUG_DIRECTORY}/.build-id/{build_id[:2]}/{build_id[2:]}.debug")
-        link = self.debug_link
-        if link is not None and "/" not in link[0]:
-            directory = self.path.rpartition("/")[0]
-            found += [
-                f"{directory}/{link[0]}",
-                f"{directory}/.debug/{link[0]}",
-                f"{_DEBUG_DIRECTORY}{directory}/{link[0]}",
-            ]
+        for directory in directories:
+            if directory.startswith("/") and build_id:
+                found.append(f"{root}{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug")
+        for directory in directories:
+            if link is None or "/" in link[0]:
+                break
+            if directory.startswith("/"):
+                found += [f"{root}{directory}{inside}/{link[0]}", f"{root}{directory}/{link[0]}"]
+            else:
+                found.append("/".join(filter(None, (own, directory, link[0]))))
         return found
 
     def _slice(self, offset: int, size: int, what: str) -> memoryview:
@@ -285,6 +315,7 @@ class Elf:
             self.content(strings)  # for its bounds
             versioned = section.type == SHT_DYNSYM and versions is not None
             yield SymbolSource(
+                self._data,
                 self.content(section),
                 strings.offset,
                 strings.offset + strings.size,

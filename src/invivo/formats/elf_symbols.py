@@ -50,9 +50,19 @@ class Symbol(Record):
         return self.type in (STT_FUNC, STT_GNU_IFUNC)
 
 
-class SymbolSource(Record):
-    """A symbol table, the extent of its strings in the file, and its versions (u16 each) if it has any."""
+def readable(name: str) -> str:
+    """Return a symbol's name as the program's source has it: C++ names demangled, others as they are."""
+    if not name.startswith("_Z"):
+        return name
+    from invivo.formats.itanium import demangle  # only C++ programs need it
 
+    return demangle(name) or name
+
+
+class SymbolSource(Record):
+    """A symbol table of some file, the extent of its strings there, and its versions (u16 each) if it has any."""
+
+    data: Searchable
     table: memoryview
     strings_start: int
     strings_end: int
@@ -62,10 +72,9 @@ class SymbolSource(Record):
 class SymbolTable:
     """All symbols that a file defines; .symtab and .dynsym in one."""
 
-    def __init__(self, path: str, data: Searchable, sources: list[SymbolSource], executable: frozenset[int]) -> None:
+    def __init__(self, path: str, sources: list[SymbolSource], executable: frozenset[int]) -> None:
         """``executable``: indices of the sections with code."""
         self._path = path
-        self._data = data
         self._sources = sources
         self._executable = executable
         self._rows = [self._unpack(source) for source in sources]
@@ -149,11 +158,11 @@ class SymbolTable:
         if len(wanted) == 1:
             return
         for number, source in enumerate(self._sources):
-            at = self._data.find(wanted, source.strings_start, source.strings_end)
+            at = source.data.find(wanted, source.strings_start, source.strings_end)
             while at >= 0:
                 for index in self._by_name[number].get(at - source.strings_start, ()):
                     yield number, index
-                at = self._data.find(wanted, at + 1, source.strings_end)
+                at = source.data.find(wanted, at + 1, source.strings_end)
 
     def _is_hidden(self, source: int, index: int) -> bool:
         versions = self._sources[source].versions
@@ -165,10 +174,10 @@ class SymbolTable:
         name_at, info, _, section, address, size = row
         extent = self._sources[source]
         start = extent.strings_start + name_at
-        end = self._data.find(b"\0", start, extent.strings_end)
+        end = extent.data.find(b"\0", start, extent.strings_end)
         if end < 0:
             raise BadFileError(self._path, f"symbol name {name_at} is beyond the strings", extent.strings_start)
-        name = self._data[start:end].decode(errors="replace")
+        name = extent.data[start:end].decode(errors="replace")
         return Symbol(name, address, size, info & 15, info >> 4, section)
 
     def _unpack(self, source: SymbolSource) -> list[_Row]:

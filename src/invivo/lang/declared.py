@@ -191,6 +191,9 @@ class DeclaredTarget:
     def expand(self, spec: ProbeSpec) -> Sequence[AttachPoint]:
         return self._target.expand(spec)
 
+    def take_remarks(self) -> Sequence[str]:
+        return self._target.take_remarks()
+
     def plan(self, points: Sequence[AttachPoint], uses: frozenset[str]) -> Sequence[Plan]:
         return self._target.plan(points, uses)
 

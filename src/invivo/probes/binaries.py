@@ -26,8 +26,8 @@ _LIBRARY_DIRECTORIES: Final = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/loca
 def resolve(name: str, pid: int | None) -> list[str]:
     """Return the paths of existing regular files that ``name`` means, none if there is none.
 
-    A name without a slash is an executable in ``$PATH``, else a library (``libc``,
-    ``libc.so.6``).  With a process, a path means the file that the process sees under it.
+    A name without a slash is an executable in ``$PATH`` (all that have the name, the shell's first),
+    else a library (``libc``, ``libc.so.6``).  With a process, a path means the file that the process sees under it.
     """
     root = f"/proc/{pid}/root" if pid is not None else ""
     if "/" not in name:
@@ -62,11 +62,9 @@ def _seen_by(root: str, path: str) -> str:
 
 
 def _in_search_path(name: str) -> list[str]:
-    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        path = os.path.join(directory or ".", name)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return [path]
-    return []
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    paths = [os.path.join(directory or ".", name) for directory in directories]
+    return [path for path in dict.fromkeys(paths) if os.path.isfile(path) and os.access(path, os.X_OK)]
 
 
 def _library(name: str, root: str) -> list[str]:

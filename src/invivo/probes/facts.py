@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import os
+from collections.abc import Sequence
 from typing import Final
 
 from invivo.errors import InvivoError, NotSupportedError
 from invivo.formats.btf import Btf
-from invivo.formats.elf import Elf
+from invivo.formats.elf import DEBUG_DIRECTORIES, Elf
 from invivo.kernel import cpus, processes
 from invivo.kernel.features import Features
 from invivo.kernel.kallsyms import Kallsyms
@@ -23,8 +23,14 @@ _CGROUPS: Final = "/sys/fs/cgroup"
 class LiveFacts:
     """The running kernel, as providers ask about it (`probes.provider.Facts`)."""
 
-    def __init__(self, pid: int | None = None) -> None:
+    def __init__(
+        self, pid: int | None = None, *, unsafe: bool = False, debug_directories: Sequence[str] = DEBUG_DIRECTORIES
+    ) -> None:
+        """``debug_directories``: where files of debug information are looked for."""
         self.pid = pid
+        self.unsafe = unsafe
+        self.remarks: list[str] = []
+        self._debug_directories = debug_directories
         self._types: KernelTypes | None = None
         self._btf: Btf | None = None
         self._tracefs: Tracefs | None = None
@@ -88,7 +94,14 @@ class LiveFacts:
         """Return a file's symbols and segments. Raises `OSError`, `BadFileError`."""
         found = self._elfs.get(path)
         if found is None:
-            found = self._elfs[path] = Elf(_map_file(path), path)
+            from invivo.probes.debug_files import map_file, symbol_file
+
+            found = Elf(map_file(path), path)
+            if found.is_stripped:
+                companion = symbol_file(found, self._debug_directories)
+                if companion is not None:
+                    found.complete(companion)
+            self._elfs[path] = found
         return found
 
     def cgroup_id(self, path: str) -> int | None:
@@ -109,12 +122,3 @@ class LiveFacts:
             btf = self.btf()
             self._features = Features(lambda: btf)
         return self._features.has(feature)
-
-
-def _map_file(path: str) -> mmap.mmap | bytes:
-    """Map a file read-only; its pages are read as they are touched. Raises `OSError`."""
-    with open(path, "rb") as file:
-        try:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (ValueError, OSError):
-            return file.read()  # an empty file, or one of a file system that cannot map

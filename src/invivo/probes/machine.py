@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from invivo import probes
+from invivo.formats.elf import DEBUG_DIRECTORIES
 from invivo.ir.types import Enumeration, Field, Struct, Type
 from invivo.probes.facts import LiveFacts
 from invivo.probes.provider import Facts
@@ -17,9 +18,17 @@ from invivo.target import AttachPoint, Plan, ProbeSpec, Scope
 class Machine:
     """A `target.Target` made of facts: those of the running kernel, or a test's frozen ones."""
 
-    def __init__(self, scope: Scope = Scope.ALL, pid: int | None = None, facts: Facts | None = None) -> None:
+    def __init__(
+        self,
+        scope: Scope = Scope.ALL,
+        pid: int | None = None,
+        facts: Facts | None = None,
+        *,
+        unsafe: bool = False,
+        debug_directories: Sequence[str] = DEBUG_DIRECTORIES,
+    ) -> None:
         self.scope = scope
-        self.facts = facts if facts is not None else LiveFacts(pid)
+        self.facts = facts or LiveFacts(pid, unsafe=unsafe, debug_directories=debug_directories)
 
     def close(self) -> None:
         """Give back what was opened for answers; later questions open it again."""
@@ -40,6 +49,11 @@ class Machine:
 
     def expand(self, spec: ProbeSpec) -> Sequence[AttachPoint]:
         return probes.expand(spec, self.facts)
+
+    def take_remarks(self) -> Sequence[str]:
+        said = tuple(self.facts.remarks)
+        self.facts.remarks.clear()
+        return said
 
     def plan(self, points: Sequence[AttachPoint], uses: frozenset[str]) -> Sequence[Plan]:
         return probes.plan(points, uses, self.facts)

@@ -38,6 +38,16 @@ class Facts(Protocol):
         """The process of -p."""
         ...
 
+    @property
+    def unsafe(self) -> bool:
+        """Whether a program may do what can harm the traced one."""
+        ...
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a provider warns of while it expands a probe; the compiler takes it from here."""
+        ...
+
     def possible_cpus(self) -> int: ...
 
     def btf(self) -> Btf | None:
@@ -67,7 +77,9 @@ class Facts(Protocol):
         """Paths of the executables and libraries that the target of a user-space probe means."""
         ...
 
-    def elf(self, path: str) -> Elf: ...
+    def elf(self, path: str) -> Elf:
+        """Return a file's reader, with the symbols of its debug file. Raises `OSError`, `BadFileError`."""
+        ...
 
     def pid_namespace(self) -> tuple[int, int] | None:
         """Device and inode of this process's PID namespace; None if it is the initial one."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from invivo.errors import BadFileError
 from invivo.formats.elf import Elf
+from invivo.formats.elf_symbols import readable
 from invivo.ir.types import UINT64
 from invivo.probes import binaries, names, x86_64
 from invivo.probes.perf_events import context_pointer
@@ -16,138 +17,98 @@ from invivo.probes.provider import (
     Role,
     canonical,
     malformed,
-    parse_number,
-    unavailable,
     wrong_number,
 )
 from invivo.probes.user_code import OneByOne, Together, UserPlace, attach
-from invivo.record import Record
-from invivo.target import Argument, AttachPoint, Context, Plan, ProbeSpec, ProgramType
+from invivo.probes.user_places import Finder, Found, Location, cpp_functions, name_fields, parse_location
+from invivo.target import Argument, AttachPoint, Context, NoSuchProbeError, Plan, ProbeSpec, ProgramType
 
 
-class _Location(Record):
-    """The last part of an attach point: a function and an offset in it, or an address."""
-
-    function: str
-    offset: int
-    address: int | None = None
-
-
-def _location(provider: str, text: str) -> _Location:
-    if not text:
-        raise malformed(f"{provider} should be attached to a function and/or address")
-    if text[0].isdigit():
-        address = parse_number(text)
-        if address is None:
-            raise malformed(f"Invalid address: {text}")
-        if provider == "uretprobe":
-            raise malformed("uretprobes cannot be attached at an address")
-        return _Location("", 0, address)
-    function, *offsets = text.split("+")
-    if len(offsets) > 1:
-        raise malformed("Cannot take more than one offset")
-    if not offsets:
-        return _Location(function, 0)
-    offset = parse_number(offsets[0])
-    if offset is None:
-        raise malformed(f"Invalid offset: {offsets[0]}")
-    if provider == "uretprobe":
-        raise malformed("uretprobes cannot be attached at function offset")
-    if names.is_wildcard(function):
-        raise malformed("Cannot use wildcards with an offset")
-    return _Location(function, offset)
-
-
-def _check(spec: ProbeSpec) -> None:
+def _location(spec: ProbeSpec) -> tuple[str, Location]:
+    """Return the target, "" for the process's own program, and the place in it. Raises `NoSuchProbeError`."""
     provider, fields = spec.provider, spec.fields
     target, *rest = fields or ("",)
     if not target:
         raise malformed(f"{provider} should have a target", f"{provider}:FILE:FUNCTION")
-    if len(fields) > 3 and "@" not in target:
+    if len(fields) > 3:
         raise wrong_number(provider, "2 or 3", len(fields))
-    if "@" in target and rest and rest[-1].isdigit():
-        raise malformed("attaching to a source line is not supported yet")
-    if len(fields) == 3:
-        if fields[1] != "cpp":
-            raise malformed(f"{provider} language must be cpp, found '{fields[1]}'")
-        raise malformed("attaching to a C++ signature is not supported yet", "use the mangled name")
-    location = _location(provider, rest[-1] if rest else target)
+    cpp = len(rest) == 2
+    if cpp and rest[0] != "cpp":
+        raise malformed(f"{provider} language must be cpp, found '{rest[0]}'")
+    location = parse_location(provider, rest[-1] if rest else target, cpp=cpp)
     if rest and location.address is not None and names.is_wildcard(target):
         raise malformed("Cannot use wildcards with absolute address")
+    return target if rest else "", location
+
+
+def _check(spec: ProbeSpec) -> None:
+    _location(spec)
 
 
 def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     provider = spec.provider
-    probe = canonical(provider, spec.fields)
-    location = _location(provider, spec.fields[-1])
-    if len(spec.fields) == 1:
-        if facts.pid is None:
-            raise wrong_number(provider, "2 or 3", 1)
-        paths = [binaries.of_process(facts.pid)]
-    else:
-        target = spec.fields[0]
-        paths = facts.binaries(target)
-        if not paths:
-            raise unavailable(probe, f"{provider} target file '{target}' does not exist or is not executable")
+    target, location = _location(spec)
+    paths = _paths(spec, target, facts)
     points: list[AttachPoint] = []
     for path in paths:
         try:
-            found = _places(facts.elf(path), location)
+            found = _places(provider, facts.elf(path), location, facts)
         except BadFileError as error:
             if len(paths) > 1:
                 continue  # a pattern matched something that is no program
-            raise unavailable(probe, str(error)) from error
+            raise NoSuchProbeError(str(error)) from error
         except OSError as error:
-            raise unavailable(probe, f"{path}: {error.strerror}") from error
-        for symbol, suffix, offset in found:
-            name = canonical(provider, (path, suffix))
-            points.append(AttachPoint(provider, name, symbol, UserPlace(path, symbol, offset)))
+            raise NoSuchProbeError(f"{path}: {error.strerror}") from error
+        for place in found:
+            name = canonical(provider, (path, *place.fields))
+            points.append(AttachPoint(provider, name, place.symbol, UserPlace(path, place.symbol, place.offset)))
     if not points:
-        raise _missing(probe, paths, location, facts)
+        raise _missing(provider, target, paths, location, facts)
     return points
 
 
-def _places(elf: Elf, location: _Location) -> list[tuple[str, str, int]]:
-    """Return symbol, what stands after the file in the full name, and offset in the file, of each match."""
-    symbols = elf.symbols()
-    if location.address is not None:
-        offset = elf.file_offset(location.address)
-        if offset is None:
-            return []
-        inside = symbols.at(location.address)
-        return [(inside.name if inside is not None else "", f"0x{location.address:x}", offset)]
-    matches = names.matcher(location.function)
-    wildcard = names.is_wildcard(location.function)
-    if wildcard:
-        found = sorted({(s.name, s.address, s.size) for s in symbols.functions() if matches(s.name)})
-    else:
-        symbol = symbols.find(location.function)
-        known = symbol is not None and symbol.is_function
-        found = [(symbol.name, symbol.address, symbol.size)] if symbol is not None and known else []
-    places: list[tuple[str, str, int]] = []
-    for name, address, size in found:
-        if location.offset and location.offset >= size:
-            raise malformed(f"Offset outside the function bounds ('{name}' size is {size})")
-        offset = elf.file_offset(address + location.offset)
-        if offset is not None:
-            suffix = f"{name}+{location.offset}" if location.offset else name
-            places.append((name, suffix, offset))
-    return places
+def _paths(spec: ProbeSpec, target: str, facts: Facts) -> Sequence[str]:
+    if not target:
+        if facts.pid is None:
+            raise wrong_number(spec.provider, "2 or 3", 1)
+        return [binaries.of_process(facts.pid)]
+    paths = facts.binaries(target)
+    if not paths:
+        raise NoSuchProbeError(f"{spec.provider} target file '{target}' does not exist or is not executable")
+    if len(paths) > 1 and not names.is_wildcard(target):
+        # As a shell, take the first.
+        facts.remarks.append(f"attaching to {spec.provider} target file '{paths[0]}' but matched {len(paths)} binaries")
+        return paths[:1]
+    return paths
 
 
-def _missing(probe: str, paths: Sequence[str], location: _Location, facts: Facts) -> Exception:
-    where = paths[0] if len(paths) == 1 else f"{len(paths)} files"
+def _places(provider: str, elf: Elf, location: Location, facts: Facts) -> list[Found]:
+    found = Finder(provider, elf, unsafe=facts.unsafe, remark=facts.remarks.append).find(location)
+    if found and provider == "uretprobe" and elf.is_go:
+        raise malformed(
+            f"{elf.path} is a Go program: it moves its stacks while functions run, and a uretprobe's return address"
+            " there makes it crash",
+            "probe the function's entry with a uprobe, or its RET instructions: uprobe:FILE:FUNCTION+OFFSET",
+        )
+    return found
+
+
+def _missing(provider: str, target: str, paths: Sequence[str], location: Location, facts: Facts) -> NoSuchProbeError:
+    where = target if names.is_wildcard(target) else paths[0]
     if location.address is not None:
-        return unavailable(probe, f"address 0x{location.address:x} is not in a segment of {where}")
-    if names.is_wildcard(location.function):
-        return unavailable(probe, f"no function of {where} matches")
-    known: set[str] = set()
-    for path in paths[:1]:
-        known |= {symbol.name for symbol in facts.elf(path).symbols().functions()}
-    reason = f"{where} has no function '{location.function}'"
-    if not known:
-        reason += " (it has no symbols at all)"
-    return unavailable(probe, reason, names.did_you_mean(location.function, known))
+        return NoSuchProbeError(f"{provider}:{where}: address 0x{location.address:x} is not in a segment of the file")
+    if names.is_wildcard(location.function) or names.is_wildcard(target) or location.cpp:
+        hint = None
+        if location.cpp and not names.is_wildcard(location.function):
+            hint = names.did_you_mean(location.function, _known(paths[:1], facts))
+        return NoSuchProbeError(f"No matches for {provider} {where}:{location.function}.", hint)
+    known = _known(paths[:1], facts)
+    hint = names.did_you_mean(location.function, known) if known else f"{where} has no symbols"
+    return NoSuchProbeError(f"Could not resolve symbol: {where}:{location.function}", hint)
+
+
+def _known(paths: Sequence[str], facts: Facts) -> set[str]:
+    return {readable(symbol.name) for path in paths for symbol in facts.elf(path).symbols().functions()}
 
 
 def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:
@@ -185,14 +146,25 @@ def symbol_of(point: AttachPoint, symbol: str, facts: Facts) -> tuple[int, int] 
 
 def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts) -> Iterator[Listed]:
     target, *rest = pattern
-    matches = names.matcher(rest[0] if rest else "*")
     for path in facts.binaries(target):
         try:
-            found = {symbol.name for symbol in facts.elf(path).symbols().functions()}
+            found = _listed(facts.elf(path), rest)
         except (BadFileError, OSError):
             continue
-        for name in sorted(filter(matches, found)):
-            yield Listed(canonical(provider, (path, name)))
+        for name in sorted(found):
+            yield Listed(canonical(provider, (path, *name)))
+
+
+def _listed(elf: Elf, rest: Sequence[str]) -> set[tuple[str, ...]]:
+    if len(rest) > 1 and rest[0] == "cpp":
+        return {fields for _, fields in cpp_functions(elf, rest[1])}
+    matches = names.matcher(rest[-1] if rest else "*")
+    found: set[tuple[str, ...]] = set()
+    for symbol in elf.symbols().functions():
+        shown = readable(symbol.name)
+        if matches(symbol.name) or matches(shown):
+            found.add(name_fields(symbol.name, shown))
+    return found
 
 
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
@@ -208,7 +180,13 @@ UPROBE = Provider(
     aliases=("u",),
     role=Role.EVENT,
     doc="Fires when a function of an executable or library is entered, or an instruction is reached.",
-    syntax=("uprobe:FILE:FUNCTION", "uprobe:FILE:FUNCTION+OFFSET", "uprobe:FILE:ADDRESS", "uprobe:FUNCTION (with -p)"),
+    syntax=(
+        "uprobe:FILE:FUNCTION",
+        "uprobe:FILE:FUNCTION+OFFSET",
+        'uprobe:FILE:cpp:"SIGNATURE"',
+        "uprobe:FILE:ADDRESS",
+        "uprobe:FUNCTION (with -p)",
+    ),
     needs=("CAP_PERFMON", "uprobes"),
     check=_check,
     expand=_expand,
@@ -223,7 +201,7 @@ URETPROBE = Provider(
     aliases=("ur",),
     role=Role.EVENT,
     doc="Fires when a function of an executable or library returns.",
-    syntax=("uretprobe:FILE:FUNCTION", "uretprobe:FUNCTION (with -p)"),
+    syntax=("uretprobe:FILE:FUNCTION", 'uretprobe:FILE:cpp:"SIGNATURE"', "uretprobe:FUNCTION (with -p)"),
     needs=("CAP_PERFMON", "uprobes"),
     check=_check,
     expand=_expand,

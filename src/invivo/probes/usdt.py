@@ -72,6 +72,8 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     paths = facts.binaries(file)
     if not paths:
         raise unavailable(probe, f"usdt target file '{file}' does not exist or is not executable")
+    if not names.is_wildcard(file):
+        paths = paths[:1]
     points: list[AttachPoint] = []
     known: set[str] = set()
     for path in paths:

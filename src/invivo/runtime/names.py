@@ -15,8 +15,9 @@ from invivo.runtime.symbols import UserSymbols
 class SystemNames:
     """Names as the running system knows them; `runtime.decode.Names`."""
 
-    def __init__(self, probes: Sequence[str], longest_string: int = 1024) -> None:
+    def __init__(self, probes: Sequence[str], longest_string: int = 1024, *, demangles: bool = True) -> None:
         self.longest_string = longest_string
+        self._demangles = demangles
         self._probes = probes
         self._kernel: dict[int, Frame] = {}
         self._kallsyms: Kallsyms | None = None
@@ -79,5 +80,5 @@ class SystemNames:
 
     def _symbols(self) -> UserSymbols:
         if self._user_symbols is None:
-            self._user_symbols = UserSymbols()
+            self._user_symbols = UserSymbols(demangles=self._demangles)
         return self._user_symbols

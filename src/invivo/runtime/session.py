@@ -87,7 +87,7 @@ class Session:
         self._readers: dict[str, MapReader] = {}
         self._ring: RingHandle | None = None
         layout = image.layout
-        self._names = SystemNames(layout.probes, layout.settings.max_strlen)
+        self._names = SystemNames(layout.probes, layout.settings.max_strlen, demangles=layout.settings.cpp_demangle)
         self._losses = LossWatch((), None)
         self._signals = Signals()
         self._exit_code: int | None = None

@@ -12,6 +12,7 @@ from typing import Protocol
 from invivo.errors import BadFileError
 from invivo.events import Frame
 from invivo.formats.elf import Elf, SymbolTable
+from invivo.formats.elf_symbols import readable
 from invivo.ir import types
 from invivo.ir.layout import Layout
 from invivo.ir.types import Type
@@ -86,6 +87,12 @@ class Binary:
         if self._elf is None and not self._bad:
             try:
                 self._elf = Elf(self._data, self.path)
+                if self._elf.is_stripped:
+                    from invivo.probes.debug_files import symbol_file
+
+                    companion = symbol_file(self._elf)
+                    if companion is not None:
+                        self._elf.complete(companion)
             except BadFileError:
                 self._bad = True  # mapped, executable, and no ELF file: a JIT's cache
         return None if self._bad else self._elf
@@ -104,7 +111,9 @@ class _Process:
 class UserSymbols:
     """Names the addresses of processes, also of those that have ended since."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, demangles: bool = True) -> None:
+        """``demangles``: show the names of C++ as its programs have them."""
+        self._demangles = demangles
         self._processes: dict[int, _Process] = {}
         self._binaries: dict[tuple[str, int], Binary | None] = {}
 
@@ -136,6 +145,8 @@ class UserSymbols:
             return Frame(address, "", 0, "")
         binary = self._binary(tgid, mapping)
         symbol, offset = ("", 0) if binary is None else binary.symbol(address - mapping.start + mapping.offset)
+        if self._demangles:
+            symbol = readable(symbol)
         frame = process.frames[address] = Frame(address, symbol, offset, mapping.path)
         return frame
 

@@ -52,12 +52,15 @@ def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagn
     for written in probe.attach_points:
         try:
             points += _first_there(written, target)
+            for remark in target.take_remarks():
+                diagnostics.warning(Code.NO_MATCH, written.span, remark)
         except NoSuchProbeError as error:
             code = Code.BAD_ATTACH_POINT if error.malformed else Code.NO_MATCH
             if error.malformed or config.missing_probes == "error":
                 diagnostics.error(code, written.span, error.message, error.hint)
             elif config.missing_probes == "warn":
-                diagnostics.warning(code, written.span, error.message, error.hint)
+                skipping = " Skipping." if error.message.startswith("No matches for ") else ""
+                diagnostics.warning(code, written.span, error.message + skipping, error.hint)
     return points
 
 

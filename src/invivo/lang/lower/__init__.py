@@ -54,7 +54,7 @@ _FORMS = _Forms()
 def lower(checked: Checked, settings: Settings) -> Program:
     """Lower every instance of every probe, and the programs that keep the scope."""
     target = checked.target
-    state = ProgramState(checked, target)
+    state = ProgramState(checked, target, demangles=settings.cpp_demangle)
     entries = [_lower_instance(state, instance, f"probe{index}") for index, instance in enumerate(checked.instances)]
     if target.scope is Scope.TREE:
         entries += _scope_entries(state)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from invivo.diagnostics import Span
+from invivo.formats.elf_symbols import readable
 from invivo.ir import helpers, ops
 from invivo.ir import types as t
 from invivo.ir.builder import Builder
@@ -179,7 +180,10 @@ class Body:
     def function_names(self) -> tuple[int, ...]:
         """The names of the traced functions, likewise."""
         if not self._function_names:
-            self._function_names = self.state.name_indexes(point.function for point in self.instance.plan.points)
+            functions = [point.function for point in self.instance.plan.points]
+            if self.state.demangles:
+                functions = [readable(function) for function in functions]
+            self._function_names = self.state.name_indexes(functions)
         return self._function_names
 
     @property

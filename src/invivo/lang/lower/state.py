@@ -60,7 +60,9 @@ class StoredMap(Record):
 class ProgramState:
     """Shared by all programs of a script while they are lowered."""
 
-    def __init__(self, checked: Checked, target: Target) -> None:
+    def __init__(self, checked: Checked, target: Target, *, demangles: bool) -> None:
+        """``demangles``: names of C++ functions are shown as its programs have them."""
+        self.demangles = demangles
         self.checked = checked
         self.target = target
         self.cpu_slots = 1 << (max(1, target.cpus) - 1).bit_length()

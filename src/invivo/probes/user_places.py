@@ -1,0 +1,212 @@
+"""The places in a program that an attach point means: functions by name or C++ signature, offsets, addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from invivo.errors import BadFileError
+from invivo.formats.elf import Elf
+from invivo.formats.elf_symbols import Symbol, readable
+from invivo.formats.x86_length import is_boundary
+from invivo.probes import names
+from invivo.probes.provider import malformed, parse_number
+from invivo.record import Record
+
+_UNSAFE_HINT = "--unsafe attaches anyway; a probe inside an instruction makes the traced program crash"
+
+
+class Location(Record):
+    """The last part of an attach point: a function and an offset in it, an address, or a line of its source.
+
+    ``cpp``: the function is a C++ name, with or without its parameters.
+    """
+
+    function: str
+    offset: int = 0
+    address: int | None = None
+    cpp: bool = False
+    file: str = ""  # of the source
+    line: int = 0
+    column: int = 0
+
+    @property
+    def text(self) -> str:
+        if self.file:
+            return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
+        return f"0x{self.address:x}" if self.address is not None else self.function
+
+
+class Found(Record):
+    """A place: its function's symbol (or ""), what names it after the file, and its offset in the file."""
+
+    symbol: str
+    fields: tuple[str, ...]
+    offset: int
+
+
+def parse_location(provider: str, text: str, *, cpp: bool) -> Location:
+    """Parse the last part of an attach point. Raises a malformed `NoSuchProbeError`."""
+    if not text:
+        raise malformed(f"{provider} should be attached to a function and/or address")
+    if text[0].isdigit() and not cpp:
+        address = parse_number(text)
+        if address is None:
+            raise malformed(f"Invalid address: {text}")
+        return Location("", address=address)
+    function, *offsets = _split_signature(text) if cpp else text.split("+")
+    if len(offsets) > 1:
+        raise malformed("Cannot take more than one offset")
+    if not offsets:
+        return Location(function, cpp=cpp)
+    offset = parse_number(offsets[0])
+    if offset is None:
+        raise malformed(f"Invalid offset: {offsets[0]}")
+    if provider == "uretprobe":
+        raise malformed("uretprobes cannot be attached at function offset")
+    if names.is_wildcard(function):
+        raise malformed("Cannot use wildcards with an offset")
+    return Location(function, offset, cpp=cpp)
+
+
+def _split_signature(text: str) -> tuple[str, ...]:
+    """A C++ name may have a + of its own: ``operator+``."""
+    signature, plus, offset = text.rpartition("+")
+    return (signature, offset) if plus and offset[:1].isdigit() else (text,)
+
+
+class Finder:
+    """Finds places in one file for one provider. Raises `NoSuchProbeError`, `BadFileError`."""
+
+    def __init__(self, provider: str, elf: Elf, *, unsafe: bool, remark: Callable[[str], None]) -> None:
+        """``unsafe``: attach inside instructions too, and only ``remark`` it."""
+        self._provider = provider
+        self._elf = elf
+        self._unsafe = unsafe
+        self._remark = remark
+
+    def find(self, location: Location) -> list[Found]:
+        if location.address is not None:
+            return self._at_address(location.address)
+        places: dict[tuple[tuple[str, ...], int], Found] = {}
+        for symbol, fields in self._named(location):
+            if location.offset:
+                self._check_offset(symbol, location.offset)
+                fields = (*fields[:-1], f"{fields[-1]}+{location.offset}")
+            offset = self._elf.file_offset(symbol.address + location.offset)
+            if offset is not None:
+                # Names of constructors that share their code are one place.
+                places[fields, offset] = Found(symbol.name, fields, offset)
+        return list(places.values())
+
+    def _named(self, location: Location) -> Iterator[tuple[Symbol, tuple[str, ...]]]:
+        symbols = self._elf.symbols()
+        wanted = location.function
+        if location.cpp:
+            yield from cpp_functions(self._elf, wanted)
+        elif names.is_wildcard(wanted):
+            matches = names.matcher(wanted)
+            for symbol in symbols.functions():
+                shown = readable(symbol.name)
+                if matches(symbol.name) or (shown != symbol.name and matches(shown)):
+                    yield symbol, name_fields(symbol.name, shown)
+        else:
+            found = symbols.find(wanted)
+            if found is not None and found.is_function:
+                yield found, (wanted,)
+
+    def _check_offset(self, symbol: Symbol, offset: int) -> None:
+        where = f"{self._elf.path}:{symbol.name}+{offset}"
+        if not symbol.size:
+            if not self._unsafe:
+                raise malformed(f"Could not determine boundary for {symbol.name} (symbol has size 0)", _UNSAFE_HINT)
+            return
+        if offset >= symbol.size:
+            raise malformed(f"Offset outside the function bounds ('{symbol.name}' size is {symbol.size})")
+        if is_boundary(self._code(symbol), offset):
+            return
+        if not self._unsafe:
+            raise malformed(f"Could not add {self._provider} into middle of instruction: {where}", _UNSAFE_HINT)
+        self._remark(f"Unsafe {self._provider} in the middle of the instruction: {where}")
+
+    def _code(self, symbol: Symbol) -> memoryview:
+        start = self._elf.file_offset(symbol.address)
+        if start is None:
+            raise BadFileError(self._elf.path, f"the code of {symbol.name} is not in the file")
+        return self._elf.whole()[start : start + symbol.size]
+
+    def _at_address(self, address: int) -> list[Found]:
+        offset = self._elf.file_offset(address)
+        if offset is None:
+            return []
+        inside = self._elf.symbols().at(address)
+        distance = address - inside.address if inside is not None else 0
+        if inside is not None and self._provider == "uretprobe" and distance:
+            raise malformed(
+                "uretprobes cannot be attached at function offset."
+                f" (address resolved to: {readable(inside.name)}+{distance})"
+            )
+        if inside is not None and distance:
+            self._check_offset(inside, distance)
+        if inside is None and not self._unsafe:
+            raise malformed(
+                f"Could not determine instruction boundary for {self._provider}:{self._elf.path}:0x{address:x}"
+                " (binary appears stripped)",
+                _UNSAFE_HINT,
+            )
+        return [Found(inside.name if inside is not None else "", (f"0x{address:x}",), offset)]
+
+
+def cpp_functions(elf: Elf, wanted: str) -> Iterator[tuple[Symbol, tuple[str, ...]]]:
+    """Yield the functions that a C++ signature means: all of a name if it has no parameters, or a pattern."""
+    wildcard = names.is_wildcard(wanted)
+    matches = names.matcher(wanted)
+    plain = wanted.replace(" ", "")
+    for symbol in elf.symbols().functions():
+        if not symbol.name.startswith("_Z"):
+            continue
+        shown = readable(symbol.name)
+        if shown == symbol.name:
+            continue
+        if wildcard:
+            chosen = matches(shown) or matches(function_name(shown))
+        else:
+            chosen = plain in (shown.replace(" ", ""), _without_result(shown).replace(" ", ""))
+            chosen = chosen or plain == function_name(shown).replace(" ", "")
+        if chosen:
+            yield symbol, name_fields(symbol.name, shown)
+
+
+def name_fields(symbol: str, shown: str) -> tuple[str, ...]:
+    """Return what names a function in a probe's name, after the file."""
+    return (symbol,) if shown == symbol else ("cpp", f'"{shown}"')
+
+
+def function_name(signature: str) -> str:
+    """Return a C++ function's qualified name: ``ns::f`` of ``int ns::f(int) const``."""
+    if signature.endswith("]"):  # a clone is another function
+        return signature
+    end = signature.rfind(")")
+    depth = 0
+    for at in range(end, -1, -1):
+        depth += (signature[at] == ")") - (signature[at] == "(")
+        if not depth:
+            return _without_result(signature[:at])
+    return signature
+
+
+def _without_result(signature: str) -> str:
+    """Return a signature without the type in front of it, which those of templates have."""
+    depth = 0
+    begin = 0
+    for at, character in enumerate(signature):
+        if character in "(<":
+            if depth == 0 and character == "(" and at > begin:
+                break
+            depth += 1
+        elif character in ")>":
+            depth = max(depth - 1, 0)
+        elif character == " " and not depth:
+            if signature[begin:at].endswith("operator"):
+                break
+            begin = at + 1
+    return signature[begin:]
