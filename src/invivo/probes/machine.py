@@ -11,7 +11,7 @@ from invivo.probes.facts import LiveFacts
 from invivo.probes.provider import Facts
 from invivo.probes.rawtracepoint import raw_plan
 from invivo.probes.special import plan_of
-from invivo.probes.uprobe import symbol_of
+from invivo.probes.user_code import symbol_of
 from invivo.target import AttachPoint, Plan, ProbeSpec, Scope
 
 

@@ -135,15 +135,6 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
     return (Plan(tuple(points), context, attach, cookies=True),)
 
 
-def symbol_of(point: AttachPoint, symbol: str, facts: Facts) -> tuple[int, int] | None:
-    """Return the distance from the probed instruction, and the size, of a symbol of the same file; None for others."""
-    if not isinstance(point.data, UserPlace):
-        return None
-    elf = facts.elf(point.data.path)
-    found, here = elf.symbols().find(symbol), elf.address(point.data.offset)
-    return (found.address - here, found.size) if found is not None and here is not None else None
-
-
 def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts) -> Iterator[Listed]:
     target, *rest = pattern
     for path in facts.binaries(target):

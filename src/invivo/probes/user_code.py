@@ -8,6 +8,7 @@ from invivo.errors import InvivoError
 from invivo.kernel import links, perf
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
+from invivo.probes.provider import Facts
 from invivo.record import Record
 from invivo.target import AttachPoint, Plan
 
@@ -97,3 +98,12 @@ def _filters_processes(program: Program) -> bool:
 def place_of(point: AttachPoint) -> UserPlace:
     assert isinstance(point.data, UserPlace)
     return point.data
+
+
+def symbol_of(point: AttachPoint, symbol: str, facts: Facts) -> tuple[int, int] | None:
+    """Return the distance from the probed instruction, and the size, of a symbol of the same file; None for others."""
+    if not isinstance(point.data, UserPlace):
+        return None
+    elf = facts.elf(point.data.path)
+    found, here = elf.symbols().find(symbol), elf.address(point.data.offset)
+    return (found.address - here, found.size) if found is not None and here is not None else None
