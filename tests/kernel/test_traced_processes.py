@@ -92,6 +92,7 @@ def test_paths_of_open_files(sleeper: subprocess.Popen[bytes]) -> None:
     assert printed(run(program)) == ["/proc/sys/kernel/ostype|ostype"]
 
 
+@pytest.mark.requires("kfunc:bpf_task_from_pid")
 def test_names_of_other_processes(sleeper: subprocess.Popen[bytes]) -> None:
     program = (
         f"iter:task / ctx.task.pid == {sleeper.pid} / "
@@ -101,6 +102,7 @@ def test_names_of_other_processes(sleeper: subprocess.Popen[bytes]) -> None:
     assert printed(run(program)) == [f"sleep same {os.getpid()}"]
 
 
+@pytest.mark.requires("kfunc:bpf_task_from_pid")
 def test_a_process_that_is_not_there() -> None:
     program = 'rawtracepoint:sched_process_exit { printf("%s", comm(999999999)); }'
     result = run(program, command=["true"])
