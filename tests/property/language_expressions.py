@@ -285,7 +285,9 @@ class Expressions:
         if kind < 13:
             return f"({self.choose.choice(INTEGER_TYPES)}){self.operand(depth)}"
         if kind == 13:
-            return f"{self.choose.choice('-~')}{self.operand(depth)}"
+            operand = self.operand(depth)
+            # The negative of a literal may not fit in 64 bits, which the compiler refuses.
+            return f"{self.choose.choice('~' if is_literal(operand) else '-~')}{operand}"
         if kind == 14:
             middle = f"? {self.number(depth - 1)} :" if self.chance(75) else "?:"
             condition = self.truth(depth - 1) if self.chance(50) else self.number(depth - 1)
