@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from invivo.events import Attached, Ended, Loss, MapSnapshot, Output, Printed, Row
+from invivo.events import Attached, Complaint, Ended, Loss, MapSnapshot, Output, Printed, Row
 from invivo.runtime.process import Child
 from running import run, session
 
@@ -183,3 +183,8 @@ def test_equal_kernel_stacks_of_two_processes_are_one_key() -> None:
     found = run(f"{HITS} {{ @[kstack(4)] = count(); }}", command=[sys.executable, "-S", "-E", "-c", processes])
     snapshot = next(event for event in found.events if isinstance(event, MapSnapshot))
     assert [value for _, value in snapshot.entries] == [8]
+
+
+def test_what_is_told_while_arguments_are_evaluated_comes_before_what_is_printed_with_them() -> None:
+    events = run('BEGIN { $a = (int8[4])1; $i = (uint64)7; printf("%s %d\\n", (1, $a[$i]), 1 / ($i - 7)); }').events
+    assert [type(event) for event in events[1:4]] == [Complaint, Complaint, Printed]

@@ -41,6 +41,8 @@ def _is_effect(node: ast.Node) -> bool:
             return True
         case ast.Binary(_, "/" | "%", _, right):
             return not isinstance(right, ast.Integer)
+        case ast.Index(_, _, index):
+            return not isinstance(index, ast.Integer)
         case _:
             return False
 
