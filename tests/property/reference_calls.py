@@ -265,7 +265,7 @@ def _strcontains(runs: Runs, node: ast.Call) -> Value:
 
 
 def _strcap(runs: Runs, node: ast.Call) -> Value:
-    runs.value(_expr(node, 0))
+    """As sizeof: only the type counts, and nothing is evaluated."""
     type_ = runs.type(_expr(node, 0))
     return PROBE_NAME_CAPACITY if isinstance(type_, t.ProbeName) else t.size_bytes(type_)
 

@@ -241,13 +241,12 @@ def load_bytes(emit: Emit, index: int, count: int) -> tuple[Reach, int]:
 def _lower_memcmp(emit: Emit, place: Place | None) -> Operand:
     b = emit.b
     literal = emit.literal(2)
-    most = min(literal, emit.config.max_strlen) if isinstance(literal, int) else emit.config.max_strlen
-    if most == 0:
-        return 0
+    # Nothing to compare is no reason not to evaluate: one byte is read then.
+    most = min(max(literal, 1), emit.config.max_strlen) if isinstance(literal, int) else emit.config.max_strlen
     left, left_size = load_bytes(emit, 0, most)
     right, right_size = load_bytes(emit, 1, most)
     size = min(left_size, right_size)
-    count: Operand = size if isinstance(literal, int) else emit.clamp(emit.word(2), 0, size)
+    count: Operand = min(size, literal) if isinstance(literal, int) else emit.clamp(emit.word(2), 0, size)
     cells = emit.scratch(8)
     state = cells()
     b.store(state.pointer, state.offset, 8, 0)

@@ -46,7 +46,7 @@ class Folder:
             case ast.Ternary(_, condition, then_value, otherwise_value):
                 truth = self(condition)
                 chosen = (condition if then_value is None else then_value) if truth else otherwise_value
-                return None if truth is None else self(chosen)
+                return None if truth is None else _signed(self(chosen))
             case ast.Name():
                 return self.constants.get(node)
             case _:
@@ -82,6 +82,11 @@ class Folder:
         if isinstance(left, str) and isinstance(right, int) and op == "+" and right >= 0:
             return left[right:]
         return None
+
+
+def _signed(value: int | str | None) -> int | str | None:
+    """A value of a branch. Above 2**63-1 its type decides what it is, and that is the type of both branches."""
+    return None if isinstance(value, int) and value >= 1 << 63 else value
 
 
 def _in_range(value: int) -> int | None:
