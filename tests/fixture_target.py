@@ -25,6 +25,8 @@ from invivo.formats.elf import Elf
 from invivo.probes import names
 from invivo.probes.kernel_types import KernelTypes
 from invivo.probes.machine import Machine
+from invivo.probes.provider import DebugInformation
+from invivo.probes.user_debug import UserDebug
 from invivo.target import ProbeSpec, Scope
 
 DEMO = "/bin/demo"
@@ -286,6 +288,9 @@ class FixtureFacts:
 
     def pid_namespace(self) -> tuple[int, int] | None:
         return None
+
+    def debug(self) -> DebugInformation:
+        return UserDebug(self.elf, ())
 
     def cgroup_id(self, path: str) -> int | None:
         return 4242 if path == "/sys/fs/cgroup/demo" else None

@@ -25,28 +25,28 @@ struct C {
     union { unsigned whole; unsigned char parts[4]; };
     int grid[2][3];
     C(int first);
-    __attribute__((noinline)) int method(int k) const { return base + k; }
+    __attribute__((noipa)) int method(int k) const { return base + k; }
 };
-__attribute__((noinline)) C::C(int first)
+__attribute__((noipa)) C::C(int first)
     : base(first), a(5), b(300), shift(-3), on(true), at{1, 2}, points{{1, 2}, {3, 4}, {-5, 6}}, next(this),
       name("hello"), label("tag"), hue(green), ratio(1.5), whole(0x04030201), grid{{1, 2, 3}, {4, 5, 6}} {}
-__attribute__((noinline)) int f(int number) { return number + 1; }
-__attribute__((noinline)) int f(double d, int number, float q, const char *text, C &c, bool yes, color hue, short low,
+__attribute__((noipa)) int f(int number) { return number + 1; }
+__attribute__((noipa)) int f(double d, int number, float q, const char *text, C &c, bool yes, color hue, short low,
                                 unsigned char tiny, long on_stack, int also)
 {
     return (int)d + number + c.base + (int)q + yes + hue + low + tiny + on_stack + text[0] + also;
 }
-template <class T> __attribute__((noinline)) T twice(T v) { return v + v; }
+template <class T> __attribute__((noipa)) T twice(T v) { return v + v; }
 struct big { long v[5]; };
 struct mixed { double d; int i; };
-__attribute__((noinline)) big make(int number, point p, big b, mixed m, int last)
+__attribute__((noipa)) big make(int number, point p, big b, mixed m, int last)
 {
     b.v[0] = number + p.x + m.i + last;
     return b;
 }
-__attribute__((noinline)) point operator+(point l, point r) { return {l.x + r.x, l.y + r.y}; }
+__attribute__((noipa)) point operator+(point l, point r) { return {l.x + r.x, l.y + r.y}; }
 }
-extern "C" __attribute__((noinline)) long wide(__int128 w, int after, long double l, int later)
+extern "C" __attribute__((noipa)) long wide(__int128 w, int after, long double l, int later)
 {
     return (long)w + after + (long)l + later;
 }

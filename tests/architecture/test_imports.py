@@ -18,6 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # milliseconds. In cli/ any command loads only itself.
 LAZY = {
     "__init__": {"importlib"},  # the public names
+    "formats.elf": {"io"},  # debug information
     "formats.elf_symbols": {"invivo.formats.itanium"},  # names of C++
     "lang.check": {
         "invivo.lang.cdecl",
@@ -28,7 +29,7 @@ LAZY = {
     "lang.expand": {"invivo.lang.expand.imports", "invivo.lang.parse"},  # imports; macros of the library
     "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand"},  # --include; macros, imports, functions
     "library.strings": {"socket"},  # network addresses
-    "probes.facts": {"invivo.probes.debug_files"},  # probes in user space
+    "probes.facts": {"invivo.probes.debug_files", "invivo.probes.user_debug"},  # probes in user space
     "runtime.symbols": {"invivo.probes.debug_files"},  # stripped programs
     "probes.debug_files": {"lzma", "zlib"},  # symbols packed into a stripped program; files without a build id
     "output.json_lines": {"time"},  # time series

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import Final
+from typing import BinaryIO, Final
 
 from invivo.errors import BadFileError
 from invivo.formats.buffer import Buffer, searchable
@@ -158,6 +158,12 @@ class Elf:
                 sources += self._companion._symbol_sources()
             self._symbols = SymbolTable(self.path, sources, self._executable())
         return self._symbols
+
+    def stream(self) -> BinaryIO:
+        """Return the file's bytes to be read from the start; there is one position for all who ask."""
+        from io import BytesIO
+
+        return BytesIO(self._data)
 
     def whole(self) -> memoryview:
         """Return all bytes of the file."""

@@ -91,7 +91,8 @@ class Struct(Record):
     """A C struct or union, by name. Its members are asked of the compile's `Target`
     (``Target.fields``), since a kernel struct may reach thousands of others.
 
-    ``type_id`` is the BTF type id that the members come from (0: declared in the script);
+    ``type_id`` is the BTF type id that the members come from (0: declared in the script,
+    negative: of a traced program);
     ``layout`` is filled only where values of the type leave the program (records, maps),
     so that they can be decoded without asking anybody.
     """

@@ -16,6 +16,7 @@ from invivo.kernel.tracefs import Tracefs
 from invivo.kernel.vmlinux import open_btf
 from invivo.probes import binaries, names
 from invivo.probes.kernel_types import KernelTypes
+from invivo.probes.provider import DebugInformation
 
 _CGROUPS: Final = "/sys/fs/cgroup"
 
@@ -36,6 +37,7 @@ class LiveFacts:
         self._tracefs: Tracefs | None = None
         self._kallsyms: Kallsyms | None = None
         self._elfs: dict[str, Elf] = {}
+        self._debug: DebugInformation | None = None
         self._features: Features | None = None
 
     def close(self) -> None:
@@ -103,6 +105,13 @@ class LiveFacts:
                     found.complete(companion)
             self._elfs[path] = found
         return found
+
+    def debug(self) -> DebugInformation:
+        if self._debug is None:
+            from invivo.probes.user_debug import UserDebug
+
+            self._debug = UserDebug(self.elf, self._debug_directories)
+        return self._debug
 
     def cgroup_id(self, path: str) -> int | None:
         """Return the id of a control group of the unified hierarchy: its directory's inode number."""

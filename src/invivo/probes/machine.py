@@ -75,9 +75,12 @@ class Machine:
         return self.facts.types().struct(keyword, name)
 
     def fields(self, struct: Struct) -> tuple[Field, ...]:
-        return self.facts.types().fields(struct)
+        # A traced program's structs have negative numbers.
+        return self.facts.debug().fields(struct) if struct.type_id < 0 else self.facts.types().fields(struct)
 
     def field(self, struct: Struct, name: str) -> Field | None:
+        if struct.type_id < 0:
+            return self.facts.debug().field(struct, name)
         return self.facts.types().field(struct, name)
 
     def typedef(self, name: str) -> Type | None:

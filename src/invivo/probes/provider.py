@@ -8,11 +8,12 @@ from typing import Protocol
 
 from invivo.formats.btf import Btf
 from invivo.formats.elf import Elf
+from invivo.ir.types import Field, Struct
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
 from invivo.probes.kernel_types import KernelTypes
 from invivo.record import Record
-from invivo.target import AttachPoint, NoSuchProbeError, Plan, ProbeSpec
+from invivo.target import Argument, AttachPoint, NoSuchProbeError, Plan, ProbeSpec
 
 
 class Role(Enum):
@@ -25,6 +26,27 @@ class Role(Enum):
     TIMER = "timer"  # time has passed: never filtered
     ITERATOR = "iterator"  # the session runs them once over what the kernel has, then it ends
     SIGNAL = "signal"  # the session runs them when it gets a signal
+
+
+class DebugInformation(Protocol):
+    """What the debug information of programs tells; addresses are the file's own."""
+
+    def arguments(self, path: str, address: int, *, clone: bool) -> tuple[Argument, ...] | None:
+        """Return the members of ``args`` for a function that begins at an address; None if nothing tells them.
+
+        ``clone``: the compiler made the function of another.
+        """
+        ...
+
+    def parameters(self, path: str, address: int) -> tuple[tuple[str, str], ...]:
+        """Return C type and name of a function's parameters; none if nothing tells them."""
+        ...
+
+    def fields(self, struct: Struct) -> tuple[Field, ...]:
+        """Return all members of a program's struct. Raises `BadFileError`."""
+        ...
+
+    def field(self, struct: Struct, name: str) -> Field | None: ...
 
 
 class Facts(Protocol):
@@ -84,6 +106,8 @@ class Facts(Protocol):
     def pid_namespace(self) -> tuple[int, int] | None:
         """Device and inode of this process's PID namespace; None if it is the initial one."""
         ...
+
+    def debug(self) -> DebugInformation: ...
 
     def cgroup_id(self, path: str) -> int | None: ...
 

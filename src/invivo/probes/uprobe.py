@@ -16,10 +16,11 @@ from invivo.probes.provider import (
     Provider,
     Role,
     canonical,
+    grouped,
     malformed,
     wrong_number,
 )
-from invivo.probes.user_code import OneByOne, Together, UserPlace, attach
+from invivo.probes.user_code import OneByOne, Together, UserPlace, attach, place_of
 from invivo.probes.user_places import Finder, Found, Location, cpp_functions, name_fields, parse_location
 from invivo.target import Argument, AttachPoint, Context, NoSuchProbeError, Plan, ProbeSpec, ProgramType
 
@@ -112,10 +113,32 @@ def _known(paths: Sequence[str], facts: Facts) -> set[str]:
 
 
 def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:
+    """One program for all points; where ``args`` is used, one for all that have the same arguments."""
+    if points[0].provider == "uretprobe" or "args" not in uses:
+        return (_plan_of(points, None, uses, facts),)
+    found = {point.name: _arguments(point, facts) for point in points}
+    groups = grouped(points, lambda point: found[point.name])
+    return [_plan_of(group, found[group[0].name], uses, facts) for group in groups]
+
+
+def _arguments(point: AttachPoint, facts: Facts) -> tuple[Argument, ...] | None:
+    """Return the typed arguments at a function's entry, None if no debug information tells them."""
+    place = place_of(point)
+    address = facts.elf(place.path).address(place.offset)
+    if address is None:
+        return None
+    return facts.debug().arguments(place.path, address, clone="." in point.function)
+
+
+def _plan_of(
+    points: Sequence[AttachPoint], arguments: tuple[Argument, ...] | None, uses: frozenset[str], facts: Facts
+) -> Plan:
     provider = points[0].provider
     at_return = provider == "uretprobe"
     together = len(points) > 1 and facts.has("uprobe_multi")
     features = {"func", "reg", "ctx", "stacks", "signal", "uaddr"} | ({"retval"} if at_return else {"argN"})
+    if arguments is not None:
+        features.add("args")
     result = Argument("retval", UINT64, x86_64.register(x86_64.RETURN_REGISTER))
     context = Context(
         provider,
@@ -123,6 +146,7 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
         0,
         scoped=True,
         features=frozenset(features),
+        arguments=arguments or (),
         numbered=() if at_return else x86_64.function_arguments(),
         retval=result if at_return else None,
         registers=x86_64.registers(),
@@ -132,10 +156,10 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
         user_arguments=True,
     )
     attach = Together(at_return) if together else OneByOne(at_return)
-    return (Plan(tuple(points), context, attach, cookies=True),)
+    return Plan(tuple(points), context, attach, cookies=True)
 
 
-def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts) -> Iterator[Listed]:
+def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
     target, *rest = pattern
     for path in facts.binaries(target):
         try:
@@ -143,27 +167,29 @@ def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts) -> Iterat
         except (BadFileError, OSError):
             continue
         for name in sorted(found):
-            yield Listed(canonical(provider, (path, *name)))
+            parameters = facts.debug().parameters(path, found[name]) if verbose else ()
+            yield Listed(canonical(provider, (path, *name)), parameters)
 
 
-def _listed(elf: Elf, rest: Sequence[str]) -> set[tuple[str, ...]]:
+def _listed(elf: Elf, rest: Sequence[str]) -> dict[tuple[str, ...], int]:
+    """Return what names each function that matches, after the file, and its address."""
     if len(rest) > 1 and rest[0] == "cpp":
-        return {fields for _, fields in cpp_functions(elf, rest[1])}
+        return {fields: symbol.address for symbol, fields in cpp_functions(elf, rest[1])}
     matches = names.matcher(rest[-1] if rest else "*")
-    found: set[tuple[str, ...]] = set()
+    found: dict[tuple[str, ...], int] = {}
     for symbol in elf.symbols().functions():
         shown = readable(symbol.name)
         if matches(symbol.name) or matches(shown):
-            found.add(name_fields(symbol.name, shown))
+            found[name_fields(symbol.name, shown)] = symbol.address
     return found
 
 
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
-    return _listing_of("uprobe", pattern, facts)
+    return _listing_of("uprobe", pattern, facts, verbose)
 
 
 def _return_listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
-    return _listing_of("uretprobe", pattern, facts)
+    return _listing_of("uretprobe", pattern, facts, False)
 
 
 UPROBE = Provider(

@@ -303,6 +303,14 @@ def field_hint(name: str, names: list[str]) -> str | None:
 
 def _check_argument(c: Checker, node: ast.Member) -> Type | None:
     context = c.context
+    if "args" not in context.features and context.provider == "uprobe":
+        c.error(
+            Code.NOT_HERE,
+            node.object,
+            f"no debug information tells the arguments of {c.instance.plan.points[0].name}",
+            "arg0, arg1 ... are there; programs built with -g have it, others a debug package",
+        )
+        return None
     if "args" not in context.features:
         c.error(
             Code.NOT_HERE,
@@ -315,6 +323,13 @@ def _check_argument(c: Checker, node: ast.Member) -> Type | None:
     c.refuse_in_for(node.object, "args")
     for argument in context.arguments:
         if argument.name == node.name:
+            if isinstance(argument.access, OutOfReach):
+                c.error(
+                    Code.BAD_ARGUMENT,
+                    node,
+                    f"args.{node.name} is {argument.access.text} here, which no program in the kernel can read",
+                )
+                return None
             return argument.type
     _unknown_field(c, node, c.instance.plan.points[0].name, [a.name for a in context.arguments])
     return None
