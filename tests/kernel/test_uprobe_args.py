@@ -149,3 +149,58 @@ def test_compressed_debug_information(tmp_path: Path) -> None:
     program = str(build_program("plain.c", tmp_path, "-gz"))
     result = run(f"uprobe:{program}:hidden {{ print(args.n.next != 0); }}", command=[program])
     assert result.text == "true\nfalse\n"
+
+
+def line_of(source: Path, text: str) -> int:
+    return next(number for number, line in enumerate(source.read_text().split("\n"), 1) if text in line)
+
+
+@pytest.mark.parametrize("flags", [("-O0",), ("-O0", "-gdwarf-4"), ("-Og",)])
+def test_a_line_of_source(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    program = build_program("plain.c", tmp_path, *flags)
+    line = line_of(tmp_path / "plain.c", "sum += hidden")
+    for file in ("plain.c", str(tmp_path / "plain.c")):
+        result = run(f"uprobe:{program}@{file}:{line} {{ print(probe); }}", command=[str(program)])
+        assert result.text == f"uprobe:{program}@{file}:{line}\n" * 2
+
+
+def test_a_column_of_a_line(tmp_path: Path) -> None:
+    program = build_program("plain.c", tmp_path)
+    line = line_of(tmp_path / "plain.c", "for (struct node")
+    text = (tmp_path / "plain.c").read_text().split("\n")[line - 1]
+    column = text.index("n = n->next") + 1
+    with pytest.raises(CompileError) as refusal:
+        run(f"uprobe:{program}@plain.c:{line}:1 {{ }}", command=["true"])
+    assert refusal.value.diagnostics[0].hint is not None
+    assert refusal.value.diagnostics[0].hint.startswith("the line has code at columns ")
+    columns = refusal.value.diagnostics[0].hint.removeprefix("the line has code at columns ").split(", ")
+    assert str(column + 2) in columns or str(column) in columns
+    chosen = column + 2 if str(column + 2) in columns else column
+    result = run(f"uprobe:{program}@plain.c:{line}:{chosen} {{ print(func); }}", command=[str(program)])
+    assert result.text == "main\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("plain.c:1", "the next line with code is 4"),
+        ("plain.c:100000", "the last line with code is "),
+        ("other.c:1", "the debug information has no other.c"),
+    ],
+)
+def test_a_line_without_code(tmp_path: Path, place: str, hint: str) -> None:
+    program = build_program("plain.c", tmp_path)
+    with pytest.raises(CompileError) as refusal:
+        run(f"uprobe:{program}@{place} {{ }}", command=["true"])
+    (diagnostic,) = refusal.value.diagnostics
+    assert diagnostic.message == f"Could not resolve source location: {program}@{place}"
+    assert diagnostic.hint is not None
+    assert diagnostic.hint.startswith(hint)
+
+
+def test_a_return_at_a_line_is_refused(tmp_path: Path) -> None:
+    program = build_program("plain.c", tmp_path)
+    assert refused(f"{program}", "x {}").startswith("Could not resolve symbol")
+    with pytest.raises(CompileError) as refusal:
+        run(f"uretprobe:{program}@plain.c:4 {{ }}", command=["true"])
+    assert refusal.value.diagnostics[0].message == "uretprobes cannot be attached to a source location"

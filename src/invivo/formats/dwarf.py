@@ -109,6 +109,14 @@ class DwarfFunction(Record):
     conventional: bool
 
 
+class DwarfLine(Record):
+    """An instruction that a statement begins with; ``column`` is 0 if it is not known."""
+
+    line: int
+    column: int
+    address: int
+
+
 class Dwarf:
     """A file's debug information. Every method raises `BadFileError` on garbage.
 
@@ -177,9 +185,23 @@ class Dwarf:
             yield unit, unit.get_top_DIE()
             at += unit.size
 
-    @property
-    def info(self) -> DWARFInfo:
-        return self._info
+    def lines(self, file: str) -> list[DwarfLine]:
+        """Return the rows of the line tables for a source file, named by its path or the end of it."""
+        try:
+            return list(self._lines(file))
+        except _MISTAKES as error:
+            raise self._bad(error) from error
+
+    def _lines(self, file: str) -> Iterator[DwarfLine]:
+        for unit, _ in self.units():
+            program: Any = self._info.line_program_for_CU(unit)
+            if program is None:
+                continue
+            wanted = {index for index, path in _source_files(program) if path == file or path.endswith("/" + file)}
+            for entry in program.get_entries() if wanted else ():
+                state = entry.state
+                if state is not None and state.file in wanted and state.is_stmt and not state.end_sequence:
+                    yield DwarfLine(state.line, state.column, state.address)
 
     # -- functions -----------------------------------------------------------------------------
 
@@ -438,6 +460,22 @@ def _parse_aranges(elf: Elf) -> list[tuple[int, int, int]]:
         found += [(start, size, offset) for start, size in _PAIR.iter_unpack(data[first : first + usable]) if size]
         at = end
     return found
+
+
+def _source_files(program: Any) -> Iterator[tuple[int, str]]:
+    """Yield number and path of each file that a line table speaks of."""
+    header = program.header
+    modern = header["version"] >= 5  # files and directories count from 0, with the unit's own directory
+    directories = [_decoded(each) for each in header["include_directory"]]
+    for index, entry in enumerate(header["file_entry"], 0 if modern else 1):
+        number = entry.dir_index if modern else entry.dir_index - 1
+        directory = directories[number] if 0 <= number < len(directories) else ""
+        name = _decoded(entry.name)
+        yield index, name if name.startswith("/") or not directory else f"{directory}/{name}"
+
+
+def _decoded(value: Any) -> str:
+    return str(value.decode("utf-8", "replace")) if isinstance(value, bytes) else str(value)
 
 
 def _origin(die: DIE) -> DIE:

@@ -42,6 +42,13 @@ class DebugInformation(Protocol):
         """Return C type and name of a function's parameters; none if nothing tells them."""
         ...
 
+    def lines(self, path: str, file: str) -> list[tuple[int, int, int]] | None:
+        """Return line, column and address of each statement of a source file; None without debug information.
+
+        Raises `BadFileError`, `OSError`.
+        """
+        ...
+
     def fields(self, struct: Struct) -> tuple[Field, ...]:
         """Return all members of a program's struct. Raises `BadFileError`."""
         ...

@@ -21,7 +21,16 @@ from invivo.probes.provider import (
     wrong_number,
 )
 from invivo.probes.user_code import OneByOne, Together, UserPlace, attach, place_of
-from invivo.probes.user_places import Finder, Found, Location, cpp_functions, name_fields, parse_location
+from invivo.probes.user_places import (
+    Finder,
+    Found,
+    Location,
+    cpp_functions,
+    line_places,
+    name_fields,
+    parse_line,
+    parse_location,
+)
 from invivo.target import Argument, AttachPoint, Context, NoSuchProbeError, Plan, ProbeSpec, ProgramType
 
 
@@ -31,6 +40,9 @@ def _location(spec: ProbeSpec) -> tuple[str, Location]:
     target, *rest = fields or ("",)
     if not target:
         raise malformed(f"{provider} should have a target", f"{provider}:FILE:FUNCTION")
+    program, at, source = target.rpartition("@")
+    if at and rest and all(number.isdigit() for number in rest):
+        return program, parse_line(provider, source, rest)
     if len(fields) > 3:
         raise wrong_number(provider, "2 or 3", len(fields))
     cpp = len(rest) == 2
@@ -61,7 +73,8 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
         except OSError as error:
             raise NoSuchProbeError(f"{path}: {error.strerror}") from error
         for place in found:
-            name = canonical(provider, (path, *place.fields))
+            shown = f"{path}@{location.file}" if location.file else path
+            name = canonical(provider, (shown, *place.fields))
             points.append(AttachPoint(provider, name, place.symbol, UserPlace(path, place.symbol, place.offset)))
     if not points:
         raise _missing(provider, target, paths, location, facts)
@@ -84,6 +97,8 @@ def _paths(spec: ProbeSpec, target: str, facts: Facts) -> Sequence[str]:
 
 
 def _places(provider: str, elf: Elf, location: Location, facts: Facts) -> list[Found]:
+    if location.file:
+        return line_places(elf, location, facts.debug().lines(elf.path, location.file))
     found = Finder(provider, elf, unsafe=facts.unsafe, remark=facts.remarks.append).find(location)
     if found and provider == "uretprobe" and elf.is_go:
         raise malformed(
@@ -202,6 +217,7 @@ UPROBE = Provider(
         "uprobe:FILE:FUNCTION+OFFSET",
         'uprobe:FILE:cpp:"SIGNATURE"',
         "uprobe:FILE:ADDRESS",
+        "uprobe:FILE@SOURCE:LINE",
         "uprobe:FUNCTION (with -p)",
     ),
     needs=("CAP_PERFMON", "uprobes"),

@@ -50,6 +50,10 @@ class UserDebug:
         except (BadFileError, OSError):
             return ()
 
+    def lines(self, path: str, file: str) -> list[tuple[int, int, int]] | None:
+        dwarf = self.dwarf(path)
+        return None if dwarf is None else [(row.line, row.column, row.address) for row in dwarf.lines(file)]
+
     def fields(self, struct: Struct) -> tuple[Field, ...]:
         return self._types.fields(struct)
 

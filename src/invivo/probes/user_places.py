@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from invivo.errors import BadFileError
 from invivo.formats.elf import Elf
@@ -11,6 +11,7 @@ from invivo.formats.x86_length import is_boundary
 from invivo.probes import names
 from invivo.probes.provider import malformed, parse_number
 from invivo.record import Record
+from invivo.target import NoSuchProbeError
 
 _UNSAFE_HINT = "--unsafe attaches anyway; a probe inside an instruction makes the traced program crash"
 
@@ -28,12 +29,6 @@ class Location(Record):
     file: str = ""  # of the source
     line: int = 0
     column: int = 0
-
-    @property
-    def text(self) -> str:
-        if self.file:
-            return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
-        return f"0x{self.address:x}" if self.address is not None else self.function
 
 
 class Found(Record):
@@ -66,6 +61,43 @@ def parse_location(provider: str, text: str, *, cpp: bool) -> Location:
     if names.is_wildcard(function):
         raise malformed("Cannot use wildcards with an offset")
     return Location(function, offset, cpp=cpp)
+
+
+def parse_line(provider: str, file: str, numbers: Sequence[str]) -> Location:
+    """Parse LINE[:COLUMN] after a source file. Raises a malformed `NoSuchProbeError`."""
+    if provider == "uretprobe":
+        raise malformed("uretprobes cannot be attached to a source location")
+    if not file or not 1 <= len(numbers) <= 2:
+        raise malformed(f"Invalid source location: {':'.join((file, *numbers))}", f"{provider}:FILE@SOURCE:LINE:COLUMN")
+    line, column = (int(number) for number in (*numbers, "0")[:2])
+    return Location("", file=file, line=line, column=column)
+
+
+def line_places(elf: Elf, location: Location, rows: list[tuple[int, int, int]] | None) -> list[Found]:
+    """Return where a line of source begins, once in each function that has code of it. Raises `NoSuchProbeError`."""
+    shown = f"{location.file}:{location.line}" + (f":{location.column}" if location.column else "")
+    if rows is None:
+        raise NoSuchProbeError(
+            f"Could not resolve source location: {elf.path}@{shown}", f"{elf.path} has no debug information"
+        )
+    exact = [row for row in rows if row[0] == location.line and location.column in (0, row[1])]
+    if not exact:
+        later = [row[0] for row in rows if row[0] > location.line]
+        hint = f"the next line with code is {min(later)}" if later else f"the debug information has no {location.file}"
+        if rows and not later:
+            hint = f"the last line with code is {max(row[0] for row in rows)}"
+        elif any(row[0] == location.line for row in rows):
+            columns = sorted({row[1] for row in rows if row[0] == location.line})
+            hint = f"the line has code at columns {', '.join(map(str, columns))}"
+        raise NoSuchProbeError(f"Could not resolve source location: {elf.path}@{shown}", hint)
+    numbers = (str(location.line), *([str(location.column)] if location.column else []))
+    found: dict[tuple[str, int], Found] = {}
+    for _, _, address in sorted(exact, key=lambda row: row[2]):
+        inside, offset = elf.symbols().at(address), elf.file_offset(address)
+        key = (inside.name, inside.address) if inside is not None else ("", 0)
+        if offset is not None and key not in found:
+            found[key] = Found(key[0], numbers, offset)
+    return list(found.values())
 
 
 def _split_signature(text: str) -> tuple[str, ...]:
