@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests fuzz guest bench clean
+.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests fuzz fuzz-formats guest bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -54,6 +54,9 @@ fast-tests: dev
 
 fuzz: dev ## compare generated programs with the reference interpreter: make fuzz [N=1000] [SEED=1]
 	cd tests && ../$(BIN)/python -m property.fuzz $(or $(N),1000) $(SEED)
+
+fuzz-formats: dev ## read damaged files: make fuzz-formats [N=100000] [SEED=1]
+	cd tests && ../$(BIN)/python -m property.damaged_files $(or $(N),100000) $(SEED)
 
 guest: dev ## run tests/kernel on stock Debian kernels in QEMU: make guest [KERNEL=6.1] [TEST=expression]
 	$(BIN)/python -m pytest -rs 'tests/guest/test_guest.py::test_kernel$(if $(KERNEL),[$(KERNEL)])' --guest-tests '$(TEST)'

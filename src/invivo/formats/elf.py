@@ -44,6 +44,7 @@ _NT_GNU_BUILD_ID: Final = 3
 _DT_SONAME: Final = 14
 _DT_FLAGS_1: Final = 0x6FFFFFFB
 _DF_1_PIE: Final = 0x08000000
+_LONGEST_SECTION_NAME: Final = 256  # so that many names in one long string take no more than they are worth
 DEBUG_DIRECTORIES: Final = ("", ".debug", "/usr/lib/debug")  # where others look, too
 
 
@@ -295,7 +296,7 @@ class Elf:
             names = self._slice(offset, size, "section names")
         text = bytes(names)
         for name_at, kind, flags, address, offset, size, link, info, alignment, entry_size in rows:
-            name = text[name_at : text.find(b"\0", name_at)] if name_at < len(text) else b""
+            name = text[name_at : name_at + _LONGEST_SECTION_NAME].partition(b"\0")[0]
             yield Section(
                 name.decode(errors="replace"),
                 kind,
@@ -312,8 +313,9 @@ class Elf:
     def _symbol_sources(self) -> Iterator[SymbolSource]:
         sections = self.sections
         versions = next((section for section in sections if section.type == SHT_GNU_VERSYM), None)
-        for section in sections:
-            if section.type not in (SHT_SYMTAB, SHT_DYNSYM):
+        for kind in (SHT_SYMTAB, SHT_DYNSYM):  # a file has at most one of each
+            section = next((section for section in sections if section.type == kind), None)
+            if section is None:
                 continue
             if section.link >= len(sections):
                 raise BadFileError(self.path, f"section {section.name} has no strings", section.offset)

@@ -30,6 +30,7 @@ STB_WEAK: Final = 2
 _SHN_ABS: Final = 0xFFF1
 _VERSION_HIDDEN: Final = 0x8000  # of an entry of .gnu.version: not the default version
 _BINDING_RANK: Final = {STB_GLOBAL: 0, STB_WEAK: 1, STB_LOCAL: 2}
+_LONGEST_NAME: Final = 1 << 16  # bytes; of C++ templates some have thousands
 _ENCLOSING: Final = 8  # how many symbols back one may begin that encloses an address
 
 _Row = tuple[int, int, int, int, int, int]
@@ -174,9 +175,9 @@ class SymbolTable:
         name_at, info, _, section, address, size = row
         extent = self._sources[source]
         start = extent.strings_start + name_at
-        end = extent.data.find(b"\0", start, extent.strings_end)
+        end = extent.data.find(b"\0", start, min(extent.strings_end, start + _LONGEST_NAME))
         if end < 0:
-            raise BadFileError(self._path, f"symbol name {name_at} is beyond the strings", extent.strings_start)
+            raise BadFileError(self._path, f"symbol name {name_at} has no end", extent.strings_start)
         name = extent.data[start:end].decode(errors="replace")
         return Symbol(name, address, size, info & 15, info >> 4, section)
 
