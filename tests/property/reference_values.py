@@ -68,7 +68,7 @@ def equal(left: Value, right: Value) -> bool:
     if isinstance(left, tuple | list) and isinstance(right, tuple | list):
         return len(left) == len(right) and all(equal(a, b) for a, b in zip(left, right, strict=True))
     if isinstance(left, dict) and isinstance(right, dict):
-        return all(equal(a, b) for a, b in zip(left.values(), right.values(), strict=True))
+        return left.keys() == right.keys() and all(equal(value, right[name]) for name, value in left.items())
     return left == right
 
 
