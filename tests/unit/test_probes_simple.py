@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from fixture_elf import CODE_OFFSET
 from fixture_target import FixtureTarget, probe_spec
 from invivo import probes
+from invivo.errors import SyscallError
 from invivo.ir.types import BOOL, INT8, INT32, INT64, UINT64, VOID, AddressSpace, Pointer, Struct
+from invivo.kernel.links import Link
+from invivo.kernel.programs import Program
+from invivo.probes import perf_events
 from invivo.probes.perf_events import Sampling
 from invivo.probes.user_code import OneByOne, Together, UserPlace
 from invivo.probes.watchpoint import Watched
@@ -323,3 +329,24 @@ def test_what_else_a_compile_asks() -> None:
     assert not target.has("nope")
     assert target.typedef("bool") == BOOL
     assert target.typedef("void") == VOID
+
+
+@pytest.mark.parametrize(("probe", "cpus"), [("profile:hz:99", [0, 2]), ("interval:s:1", [0])])
+def test_a_cpu_that_has_gone_offline_is_left_out(probe: str, cpus: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    def open_counter(config: int, *, kind: int, period: int, frequency: int, cpu: int) -> int:
+        if cpu == 1:
+            raise SyscallError("open a counter", errno.ENODEV)
+        opened.append(cpu)
+        return 100 + cpu
+
+    monkeypatch.setattr(perf_events.cpus, "online", lambda: [0, 1, 2])
+    monkeypatch.setattr(perf_events.perf, "open_counter", open_counter)
+    monkeypatch.setattr(perf_events.links, "perf_event", lambda program, event, cookie: Link(-1))
+    plan = plan_of(probe)
+    attached = perf_events.attach(plan, Program(-1, "name", 0), None)
+    assert (opened, len(attached)) == (cpus, len(cpus))
+    monkeypatch.setattr(perf_events.cpus, "online", lambda: [1])
+    with pytest.raises(SyscallError, match="open a counter"):
+        perf_events.attach(plan, Program(-1, "name", 0), None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 
+from invivo.errors import SyscallError
 from invivo.ir.types import VOID, Pointer, Type
 from invivo.kernel import abi, cpus, links, perf
 from invivo.kernel.links import Link
@@ -100,6 +102,26 @@ def context_pointer(struct: str, facts: Facts) -> Type:
     return Pointer(found if found is not None else VOID)
 
 
+def _open(sampling: Sampling, online: Sequence[int]) -> Iterator[int]:
+    """Open a counter on each CPU; one that has gone offline meanwhile is left out, unless all have."""
+    gone: SyscallError | None = None
+    found = False
+    for cpu in online:
+        try:
+            event = perf.open_counter(
+                sampling.config, kind=sampling.kind, period=sampling.period, frequency=sampling.frequency, cpu=cpu
+            )
+        except SyscallError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            gone = error
+            continue
+        found = True
+        yield event
+    if gone is not None and not found:
+        raise gone
+
+
 def attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
     """Open the points' counters on the online CPUs and attach the program to each.
 
@@ -112,15 +134,10 @@ def attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
         for cookie, point in enumerate(plan.points):
             sampling = point.data
             assert isinstance(sampling, Sampling)
-            for cpu in online if sampling.every_cpu else online[:1]:
-                event = perf.open_counter(
-                    sampling.config,
-                    kind=sampling.kind,
-                    period=sampling.period,
-                    frequency=sampling.frequency,
-                    cpu=cpu,
-                )
+            for event in _open(sampling, online):
                 attached.append(links.perf_event(program, event, cookie))
+                if not sampling.every_cpu:
+                    break
     except BaseException:
         for link in attached:
             link.close()
