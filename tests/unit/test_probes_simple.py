@@ -11,6 +11,8 @@ from fixture_target import FixtureTarget, probe_spec
 from invivo import probes
 from invivo.errors import SyscallError
 from invivo.ir.types import BOOL, INT8, INT32, INT64, UINT64, VOID, AddressSpace, Pointer, Struct
+from invivo.kernel import cpus as cpus_of_kernel
+from invivo.kernel import links, perf
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
 from invivo.probes import perf_events
@@ -341,12 +343,12 @@ def test_a_cpu_that_has_gone_offline_is_left_out(probe: str, cpus: list[int], mo
         opened.append(cpu)
         return 100 + cpu
 
-    monkeypatch.setattr(perf_events.cpus, "online", lambda: [0, 1, 2])
-    monkeypatch.setattr(perf_events.perf, "open_counter", open_counter)
-    monkeypatch.setattr(perf_events.links, "perf_event", lambda program, event, cookie: Link(-1))
+    monkeypatch.setattr(cpus_of_kernel, "online", lambda: [0, 1, 2])
+    monkeypatch.setattr(perf, "open_counter", open_counter)
+    monkeypatch.setattr(links, "perf_event", lambda program, event, cookie: Link(-1))
     plan = plan_of(probe)
     attached = perf_events.attach(plan, Program(-1, "name", 0), None)
     assert (opened, len(attached)) == (cpus, len(cpus))
-    monkeypatch.setattr(perf_events.cpus, "online", lambda: [1])
+    monkeypatch.setattr(cpus_of_kernel, "online", lambda: [1])
     with pytest.raises(SyscallError, match="open a counter"):
         perf_events.attach(plan, Program(-1, "name", 0), None)

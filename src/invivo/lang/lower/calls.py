@@ -202,11 +202,19 @@ class CallLowering:
         return lambda: Place(self._body.scratch_pointer(), offset)
 
     def repeat(self, count: Operand, body: Callable[[Operand], None]) -> None:
-        outer = self._body
+        outer, b = self._body, self.b
+        # The verifier does not look at the body of a loop that it knows to run no time, and takes it away; a
+        # kernel then misses it ("No program to jit").
+        if count == 0:
+            return
+        run, skip = b.label("repeat"), b.label("repeated")
+        b.branch(CompareOp.NE, count, 0, run, skip)
+        b.start(run)
         with outer.callback(FunctionKind.LOOP, (Kind.WORD, Kind.STACK)) as inner:
             body(inner.parameters[0])
-        function = self.b.function(outer.state.functions[-1].name)
-        self.b.call_void(helpers.LOOP, count, function, outer.frame_here, 0)
+        b.call_void(helpers.LOOP, count, b.function(outer.state.functions[-1].name), outer.frame_here, 0)
+        b.jump(skip)
+        b.start(skip)
 
     def data(self, data: bytes) -> Value:
         return self.b.global_address(CONSTANTS_MAP, self._body.state.constant(data))
