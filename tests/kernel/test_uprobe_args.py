@@ -204,3 +204,22 @@ def test_a_return_at_a_line_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CompileError) as refusal:
         run(f"uretprobe:{program}@plain.c:4 {{ }}", command=["true"])
     assert refusal.value.diagnostics[0].message == "uretprobes cannot be attached to a source location"
+
+
+def test_a_function_in_two_parts(tmp_path: Path) -> None:
+    """What is seldom run is moved elsewhere: the function has ranges and no end."""
+    source = tmp_path / "parts.c"
+    source.write_text(
+        "#include <stdlib.h>\n"
+        "__attribute__((cold, noipa)) void refuse(int number) { exit(number); }\n"
+        "__attribute__((noipa)) int half(int number) {\n"
+        "    if (number % 2) { refuse(number); exit(2); }\n"
+        "    return number / 2;\n"
+        "}\n"
+        "int main(int argc, char **argv) { return half(argc + 7) != 4; }\n"
+    )
+    program = tmp_path / "parts"
+    subprocess.run(["gcc", "-g", "-O2", "-o", program, source], check=True)
+    assert "half.cold" in subprocess.run(["nm", program], check=True, capture_output=True, text=True).stdout
+    result = run(f"uprobe:{program}:half {{ print(args.number); }}", command=[str(program)])
+    assert result.text == "8\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from invivo.diagnostics import CompileError
-from invivo.events import Row
+from invivo.diagnostics import CompileError, Diagnostic
+from invivo.events import MapSnapshot, Row
 from invivo.formats.elf import Elf
 from invivo.formats.x86_length import instruction_length
 from running import run, session
@@ -196,3 +196,67 @@ def test_every_boundary_of_a_library_is_that_of_objdump() -> None:
         if instruction_length(code, int(address, 16) - section.address) != len(data.split())
     ]
     assert wrong == []
+
+
+def test_a_name_that_several_directories_of_the_path_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shapes: str
+) -> None:
+    """As a shell, take the first; and say so."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        build_program("plain.c", tmp_path / folder)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'one'}:{tmp_path / 'two'}:{os.environ['PATH']}")
+    warnings: list[Diagnostic] = []
+    with session("uprobe:plain:hidden { print(probe); }", command=["plain"], warnings=warnings) as opened:
+        rows = [event.value for event in opened if isinstance(event, Row)]
+    program = tmp_path / "one" / "plain"
+    assert rows == [f"uprobe:{program}:hidden"] * 2
+    assert [warning.message for warning in warnings] == [
+        f"attaching to uprobe target file '{program}' but matched 2 binaries"
+    ]
+
+
+def test_missing_probes(shapes: str) -> None:
+    clause = f"uprobe:{shapes}:*nope*, uprobe:/nope:f, uprobe:{shapes}:nope, uprobe:{shapes}:main {{ print(func); }}"
+    warnings: list[Diagnostic] = []
+    with session(f"config = {{ missing_probes = warn }} {clause}", command=[shapes], warnings=warnings) as opened:
+        assert [event.value for event in opened if isinstance(event, Row)] == ["main"]
+    assert [warning.message for warning in warnings] == [
+        f"No matches for uprobe {shapes}:*nope*. Skipping.",
+        "uprobe target file '/nope' does not exist or is not executable",
+        f"Could not resolve symbol: {shapes}:nope",
+    ]
+    assert run(f"config = {{ missing_probes = ignore }} {clause}", command=[shapes]).text == "main\n"
+
+
+@pytest.mark.parametrize(
+    "target", ["libc", "libc.so.6", "/usr/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libc.so*"]
+)
+def test_names_of_the_c_library(target: str, shapes: str) -> None:
+    result = run(f"uprobe:{target}:usleep {{ @[arg0] = count(); }}", command=[shapes])
+    assert result.text.strip() == "@[20000]: 1"
+
+
+def test_functions_of_real_programs() -> None:
+    command = ["/bin/bash", "-c", "f() { :; }; f; f"]
+    result = run("uprobe:/bin/bash:execute_command_i* { @[func] = count(); }", command=command)
+    assert "@[execute_command_internal]: " in result.text
+    python = "/usr/bin/python3.11"
+    result = run(f"uprobe:{python}:PyObject_Repr {{ @ = count(); }}", command=[python, "-c", "repr(1); repr(2)"])
+    assert int(result.text.strip().removeprefix("@: ")) >= 2
+
+
+def test_all_files_of_a_process(tmp_path: Path) -> None:
+    program = build_program("plain.c", tmp_path)
+    waits = f"import os, sys; print(1, flush=True); sys.stdin.readline(); os.execv('{program}', ['plain'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "1\n"
+        with session("uprobe:*:execv* { @[func] = count(); } END { }", pid=child.pid) as opened:
+            child.stdin.write("\n")
+            child.stdin.flush()
+            shown = [dict(event.entries) for event in opened if isinstance(event, MapSnapshot)]
+    assert any("execv" in str(key) for entries in shown for key in entries), shown

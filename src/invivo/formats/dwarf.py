@@ -193,11 +193,14 @@ class Dwarf:
             raise self._bad(error) from error
 
     def _lines(self, file: str) -> Iterator[DwarfLine]:
-        for unit, _ in self.units():
+        units = list(self.units())
+        own = [pair for pair in units if _is_path(_text(pair[1].attributes.get("DW_AT_name")), file)]
+        # Only files that others include have to be looked for everywhere.
+        for unit, _ in own or units:
             program: Any = self._info.line_program_for_CU(unit)
             if program is None:
                 continue
-            wanted = {index for index, path in _source_files(program) if path == file or path.endswith("/" + file)}
+            wanted = {index for index, path in _source_files(program) if _is_path(path, file)}
             for entry in program.get_entries() if wanted else ():
                 state = entry.state
                 if state is not None and state.file in wanted and state.is_stmt and not state.end_sequence:
@@ -207,7 +210,7 @@ class Dwarf:
 
     def _read_function(self, address: int) -> DwarfFunction | None:
         unit = self._unit(address)
-        die = None if unit is None else _find_function(unit, address)
+        die = None if unit is None else _find_function(self._info, unit, address)
         if die is None:
             return None
         origin = _origin(die)
@@ -384,7 +387,7 @@ def _after(die: DIE) -> int:
     return at
 
 
-def _find_function(unit: CompileUnit, address: int) -> DIE | None:
+def _find_function(info: DWARFInfo, unit: CompileUnit, address: int) -> DIE | None:
     """Return a function's entry: at the top of its unit, or in a namespace."""
     spaces = [unit.get_top_DIE()]
     while spaces:
@@ -392,9 +395,17 @@ def _find_function(unit: CompileUnit, address: int) -> DIE | None:
         for child in children(space):
             if child.tag == "DW_TAG_namespace":
                 spaces.append(child)
-            elif child.tag == "DW_TAG_subprogram" and _number(child.attributes.get("DW_AT_low_pc"), -1) == address:
+            elif child.tag == "DW_TAG_subprogram" and _begins(info, child, address):
                 return child
     return None
+
+
+def _begins(info: DWARFInfo, die: DIE, address: int) -> bool:
+    """Whether a function, or a part of it that the compiler moved elsewhere, begins at an address."""
+    low = die.attributes.get("DW_AT_low_pc")
+    if low is not None or "DW_AT_ranges" not in die.attributes:
+        return _number(low, -1) == address
+    return any(start == address for start, _ in _ranges(info, die))
 
 
 def _covers(info: DWARFInfo, top: DIE, address: int) -> bool:
@@ -403,20 +414,23 @@ def _covers(info: DWARFInfo, top: DIE, address: int) -> bool:
     if high is not None:
         end = high.value if high.form == "DW_FORM_addr" else low + high.value
         return bool(low <= address < end)
-    ranges = top.attributes.get("DW_AT_ranges")
-    lists = info.range_lists()
-    if ranges is None or lists is None:
-        return False
-    unit: Any = top.cu
-    found = lists.get_range_list_at_offset(ranges.value, unit)
-    for entry in found:
+    return any(start <= address < end for start, end in _ranges(info, top))
+
+
+def _ranges(info: DWARFInfo, die: DIE) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each range that an entry has."""
+    unit: Any = die.cu
+    base = _number(unit.get_top_DIE().attributes.get("DW_AT_low_pc"))
+    place = die.attributes.get("DW_AT_ranges")
+    lists: Any = info.range_lists()
+    if place is None or lists is None:
+        return
+    for entry in lists.get_range_list_at_offset(place.value, unit):
         if isinstance(entry, RangeBase):
-            low = entry.base_address
+            base = entry.base_address
         else:
-            start = 0 if entry.is_absolute else low
-            if start + entry.begin_offset <= address < start + entry.end_offset:
-                return True
-    return False
+            start = 0 if entry.is_absolute else base
+            yield start + entry.begin_offset, start + entry.end_offset
 
 
 def _place_of(die: DIE, function: DIE, expression: list[int], *, everywhere: bool) -> DwarfPlace:
@@ -462,13 +476,19 @@ def _parse_aranges(elf: Elf) -> list[tuple[int, int, int]]:
     return found
 
 
+def _is_path(path: str, named: str) -> bool:
+    """Whether a file is named by its path or the end of it."""
+    return path == named or path.endswith("/" + named) or (named.endswith("/" + path) and not path.startswith("/"))
+
+
 def _source_files(program: Any) -> Iterator[tuple[int, str]]:
     """Yield number and path of each file that a line table speaks of."""
     header = program.header
     modern = header["version"] >= 5  # files and directories count from 0, with the unit's own directory
-    directories = [_decoded(each) for each in header["include_directory"]]
+    listed: list[Any] = list(header["include_directory"])
+    directories = [_decoded(each) for each in listed]
     for index, entry in enumerate(header["file_entry"], 0 if modern else 1):
-        number = entry.dir_index if modern else entry.dir_index - 1
+        number: int = entry.dir_index if modern else entry.dir_index - 1
         directory = directories[number] if 0 <= number < len(directories) else ""
         name = _decoded(entry.name)
         yield index, name if name.startswith("/") or not directory else f"{directory}/{name}"
