@@ -14,6 +14,8 @@ from invivo.diagnostics import CompileError, Diagnostic
 from invivo.events import MapSnapshot, Row
 from invivo.formats.elf import Elf
 from invivo.formats.x86_length import instruction_length
+from invivo.probes.facts import LiveFacts
+from invivo.probes.listing import list_probes
 from running import run, session
 from user_programs import build_id_path, build_program, strip_into
 
@@ -260,3 +262,33 @@ def test_all_files_of_a_process(tmp_path: Path) -> None:
             child.stdin.flush()
             shown = [dict(event.entries) for event in opened if isinstance(event, MapSnapshot)]
     assert any("execv" in str(key) for entries in shown for key in entries), shown
+
+
+def test_inside_an_instruction_if_that_is_insisted_on(shapes: str) -> None:
+    warnings: list[Diagnostic] = []
+    with session(f"uprobe:{shapes}:main+2 {{ }}", command=["true"], unsafe=True, warnings=warnings):
+        assert [warning.message for warning in warnings] == [
+            f"Unsafe uprobe in the middle of the instruction: {shapes}:main+2"
+        ]
+
+
+@pytest.mark.parametrize("pattern", ["cpp:ns::f", 'cpp:"ns::f"', 'cpp:"ns::f(*"', "*ns::f(*", "_ZN2ns1f*"])
+def test_listing_cpp_functions(shapes: str, pattern: str) -> None:
+    facts = LiveFacts()
+    found = [each.name for each in list_probes(f"uprobe:{shapes}:{pattern}", facts)]
+    assert found == [
+        f'uprobe:{shapes}:cpp:"ns::f(double, int, float, char const*, ns::C&, bool, ns::color, short, unsigned char,'
+        ' long, int)"',
+        f'uprobe:{shapes}:cpp:"ns::f(int)"',
+    ]
+
+
+def test_listing_parameters(shapes: str) -> None:
+    (found,) = list_probes(f"uprobe:{shapes}:cpp:ns::make", LiveFacts(), verbose=True)
+    assert found.parameters == (
+        ("int", "number"),
+        ("struct point", "p"),
+        ("struct big", "b"),
+        ("struct mixed", "m"),
+        ("int", "last"),
+    )

@@ -135,6 +135,7 @@ class Dwarf:
         self._dies: list[DIE] = []
         self._handles: dict[int, int] = {}
         self._functions: dict[int, DwarfFunction | None] = {}
+        self._walks: dict[int, tuple[Iterator[tuple[int, DIE]], dict[int, DIE]]] = {}
 
     def function(self, address: int) -> DwarfFunction | None:
         """Return the function that begins at an address; None if there is no such entry."""
@@ -210,7 +211,7 @@ class Dwarf:
 
     def _read_function(self, address: int) -> DwarfFunction | None:
         unit = self._unit(address)
-        die = None if unit is None else _find_function(self._info, unit, address)
+        die = None if unit is None else self._find(unit, address)
         if die is None:
             return None
         origin = _origin(die)
@@ -224,6 +225,18 @@ class Dwarf:
             self._handle(_referred(origin, "DW_AT_type")),
             convention != _NO_CONVENTION,
         )
+
+    def _find(self, unit: CompileUnit, address: int) -> DIE | None:
+        """Look on where the last search in the unit has ended."""
+        if unit.cu_offset not in self._walks:
+            self._walks[unit.cu_offset] = _beginnings(self._info, unit), {}
+        walk, known = self._walks[unit.cu_offset]
+        while address not in known:
+            found = next(walk, None)
+            if found is None:
+                return None
+            known.setdefault(*found)
+        return known[address]
 
     def _parameter(self, die: DIE, function: DIE, address: int, *, external: bool) -> DwarfParameter:
         origin = _origin(die)
@@ -387,25 +400,19 @@ def _after(die: DIE) -> int:
     return at
 
 
-def _find_function(info: DWARFInfo, unit: CompileUnit, address: int) -> DIE | None:
-    """Return a function's entry: at the top of its unit, or in a namespace."""
+def _beginnings(info: DWARFInfo, unit: CompileUnit) -> Iterator[tuple[int, DIE]]:
+    """Yield where each function begins and its entry: at the top of its unit, or in a namespace."""
     spaces = [unit.get_top_DIE()]
     while spaces:
-        space = spaces.pop()
-        for child in children(space):
+        for child in children(spaces.pop()):
             if child.tag == "DW_TAG_namespace":
                 spaces.append(child)
-            elif child.tag == "DW_TAG_subprogram" and _begins(info, child, address):
-                return child
-    return None
-
-
-def _begins(info: DWARFInfo, die: DIE, address: int) -> bool:
-    """Whether a function, or a part of it that the compiler moved elsewhere, begins at an address."""
-    low = die.attributes.get("DW_AT_low_pc")
-    if low is not None or "DW_AT_ranges" not in die.attributes:
-        return _number(low, -1) == address
-    return any(start == address for start, _ in _ranges(info, die))
+            elif child.tag == "DW_TAG_subprogram":
+                low = child.attributes.get("DW_AT_low_pc")
+                if low is not None:
+                    yield _number(low), child
+                elif "DW_AT_ranges" in child.attributes:  # the compiler has moved a part of it elsewhere
+                    yield from ((start, child) for start, _ in _ranges(info, child))
 
 
 def _covers(info: DWARFInfo, top: DIE, address: int) -> bool:

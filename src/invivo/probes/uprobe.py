@@ -188,9 +188,11 @@ def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts, verbose: 
 
 def _listed(elf: Elf, rest: Sequence[str]) -> dict[tuple[str, ...], int]:
     """Return what names each function that matches, after the file, and its address."""
+    # C++ names have colons of their own.
     if len(rest) > 1 and rest[0] == "cpp":
-        return {fields: symbol.address for symbol, fields in cpp_functions(elf, rest[1])}
-    matches = names.matcher(rest[-1] if rest else "*")
+        wanted = ":".join(rest[1:]).strip('"')
+        return {fields: symbol.address for symbol, fields in cpp_functions(elf, wanted)}
+    matches = names.matcher(":".join(rest) or "*")
     found: dict[tuple[str, ...], int] = {}
     for symbol in elf.symbols().functions():
         shown = readable(symbol.name)
