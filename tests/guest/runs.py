@@ -73,7 +73,7 @@ def pytest_command(boot: Boot, expression: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return what the command of a guest finds in its environment: nothing of who started the tests."""
-    return {"PYTHONPATH": str(PROJECT / "tests"), "CI": "true"}
+    return {"PYTHONPATH": str(PROJECT / "tests"), "CI": "true", "INVIVO_REPEAT": "3"}
 
 
 def _objects(lines: Iterator[str]) -> Iterator[dict[str, object]]:

@@ -17,6 +17,10 @@ TARGETS = ("tests/kernel", f"{_GENERATED}[0]")
 # Beginnings of the names of tests.
 LEFT_OUT = {
     "tests/kernel/test_cli.py": "80 starts of the commands, to see options, messages and streams",
+    "tests/kernel/test_killed.py::test_nothing_is_left": "200 starts of the command; what the kernel frees is the same",
+    "tests/kernel/test_faults_calls.py::test_functions_timers_and_loops": (
+        "150 sessions, for each call that may fail; two other programs' calls are refused there, too"
+    ),
     "tests/kernel/test_probes_machine.py::test_the_kernel_is_listed_with_its_types": (
         "sorts the names of all 40,000 functions of a guest's kernel: 2 minutes of user space"
     ),
