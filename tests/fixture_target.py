@@ -25,7 +25,7 @@ from invivo.formats.elf import Elf
 from invivo.probes import names
 from invivo.probes.kernel_types import KernelTypes
 from invivo.probes.machine import Machine
-from invivo.probes.provider import DebugInformation
+from invivo.probes.provider import DebugInformation, Role
 from invivo.probes.user_debug import UserDebug
 from invivo.target import ProbeSpec, Scope
 
@@ -312,8 +312,9 @@ class FixtureTarget(Machine):
         features: frozenset[str] = _FEATURES,
         *,
         btf: bool = True,
+        trial: Role | None = None,
     ) -> None:
-        super().__init__(scope, pid, FixtureFacts(pid, features, btf=btf))
+        super().__init__(scope, pid, FixtureFacts(pid, features, btf=btf), trial=trial)
 
 
 def probe_spec(text: str) -> ProbeSpec:

@@ -130,6 +130,12 @@ class FakeProgram:
         self._run()
         return 0
 
+    def run_count(self) -> int:
+        return sum(line == f"run {self.name}" for line in self._journal)
+
+    def run_time_ns(self) -> int:
+        return 1000 * self.run_count()
+
     def close(self) -> None:
         self._journal.append(f"unload {self.name}")
 
@@ -187,6 +193,10 @@ class FakeKernel:
 
     def initial_pids(self, pids: Sequence[int]) -> list[int]:
         return list(pids)
+
+    def count_runs(self) -> Closeable:
+        self.journal.append("count runs")
+        return FakeLink("counting", self.journal)
 
     def walk(self, link: Closeable) -> None:
         assert isinstance(link, FakeLink)

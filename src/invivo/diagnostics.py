@@ -96,6 +96,7 @@ class Code(Enum):
     BAD_CONFIG = "bad-config"
     BAD_DECLARATION = "bad-declaration"
     BAD_IMPORT = "bad-import"
+    BAD_OPTION = "bad-option"
     NOT_SUPPORTED = "not-supported"
     # Probes.
     NO_MATCH = "no-match"

@@ -24,7 +24,9 @@ _EXPANDED = ("assert",)  # what the library says in the language itself, beside 
 
 
 class CompileOptions(Record):
-    """``parameters`` are the script's $1, $2 ...; ``environment`` may override its config.
+    """``parameters`` are the script's $1, $2 ..., ``named`` its options (``--name=value``).
+
+    ``environment`` may override its config.
 
     ``bpftrace``: the neighbour's meaning where it differs from ours (docs/language/differences.md).
     ``warnings``: programs report lookups, updates and deletions that fail.
@@ -38,6 +40,7 @@ class CompileOptions(Record):
     warnings: bool = False
     files: ScriptFiles = _NO_FILES
     includes: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
 
 class Compilation(Record):
@@ -73,6 +76,7 @@ def compile_source(source: SourceFile, target: Target, options: CompileOptions |
         bpftrace=options.bpftrace,
         warnings=options.warnings,
         files=options.files,
+        named=options.named,
     )
     program = run_passes(lower(checked, settings))
     try:

@@ -38,7 +38,7 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
         lines.append(f"  {_place(origin)}note: expanded from here")
         lines += _marked_line(origin)
     if diagnostic.hint:
-        lines.append(f"  hint: {_printable(_clause(diagnostic.hint))}")
+        lines.append(f"  hint: {_lines(_clause(diagnostic.hint))}")
     return "\n".join(lines)
 
 
@@ -64,8 +64,12 @@ def format_bpftrace(diagnostic: Diagnostic) -> str:
     for origin in _origins(diagnostic):
         lines += _bpftrace_block(origin, severity, "expanded from")
     if diagnostic.hint:
-        lines.append(f"HINT: {_printable(diagnostic.hint)}")
+        lines.append(f"HINT: {_lines(diagnostic.hint)}")
     return "\n".join(lines)
+
+
+def _lines(hint: str) -> str:
+    return "\n".join(map(_printable, hint.split("\n")))
 
 
 def _clause(message: str) -> str:

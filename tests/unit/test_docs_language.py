@@ -13,6 +13,7 @@ from invivo.diagnostics import Code, CompileError, SourceFile
 from invivo.library import FEATURE_PROBES, NOT_YET, library
 from invivo.pipeline import compile_source
 from invivo.probes import providers
+from invivo.probes.provider import Role
 from invivo.rendering import format_diagnostic
 
 _DOCS = Path(__file__).parents[2] / "docs"
@@ -63,6 +64,7 @@ def test_what_is_not_there_yet_is_not_there() -> None:
 
 _PROBES = {
     "begin": "begin",
+    "bench": "bench:name",
     "end": "end",
     "fentry": "fentry:vfs_read",
     "fexit": "fexit:vfs_read",
@@ -73,7 +75,9 @@ _PROBES = {
     "kretprobe": "kretprobe:vfs_read",
     "profile": "profile:hz:99",
     "rawtracepoint": "rawtracepoint:sched_switch",
+    "self": "self:signal:SIGUSR1",
     "software": "software:page-faults:1",
+    "test": "test:name",
     "tracepoint": "tracepoint:sched:sched_switch",
     "uprobe": "uprobe:/bin/demo:main",
     "usdt": "usdt:/bin/demo:mark",
@@ -88,7 +92,7 @@ def test_every_kind_of_probe_is_asked() -> None:
 
 @pytest.mark.parametrize("provider", _PROBES)
 def test_what_a_probe_has_is_what_hints_and_manual_say(provider: str) -> None:
-    target = FixtureTarget()
+    target = FixtureTarget(trial=Role(provider) if provider in ("test", "bench") else None)
     (plan,) = target.plan(target.expand(probe_spec(_PROBES[provider])), frozenset())
     said = {feature for feature, names in FEATURE_PROBES.items() if provider in names}
-    assert plan.context.features - {"iter"} == said
+    assert plan.context.features - {"iter", "result", "unique"} == said

@@ -173,13 +173,6 @@ def test_a_mistyped_provider_has_a_hint() -> None:
     assert refusal("kprob:vfs_read").hint == "did you mean kprobe?"
 
 
-@pytest.mark.parametrize("probe", ["self:signal:SIGUSR1", "test:name"])
-def test_what_is_still_missing_is_told_so(probe: str) -> None:
-    error = refusal(probe)
-    assert error.message.endswith("probes are not supported yet")
-    assert not error.malformed
-
-
 def test_a_function_of_a_program_is_a_place_in_its_file() -> None:
     plan = plan_of("u:/bin/demo:readline")
     assert plan.points[0].name == "uprobe:/bin/demo:readline"

@@ -91,7 +91,14 @@ _STAGES = {
     "verifier": (),
 }
 # What bpftrace can do and invivo cannot: said at once instead of ignored.
-_ABSENT = ("test", "bench", "fmt", "emit-elf", "emit-llvm", "aot", "probe-filter")
+_NO_LLVM = "it compiles without LLVM"
+_ABSENT = {
+    "emit-elf": "it loads programs without an ELF file; -d dis shows them",
+    "emit-llvm": _NO_LLVM,
+    "aot": "it needs no compiler where a program runs",
+    "compiler-bench": _NO_LLVM,
+}
+_SHORT_MODES = {"test": "test", "bench": "bench", "fmt": "format"}
 
 
 class FatalError(Exception):
@@ -149,6 +156,8 @@ def _command(words: list[str]) -> int:
 
         sys.stdout.write(bpftrace_info(BPFTRACE_VERSION))
         return 0
+    if _mode(arguments) == "format":
+        return _format(arguments)
     return _list(arguments) if arguments.has("list") else _run(arguments)
 
 
@@ -174,9 +183,16 @@ def _check(arguments: Arguments) -> None:
     mode = arguments.value("mode")
     if mode is not None and mode not in _MODES:
         raise FatalError(f"USAGE: invalid option for --mode: {mode}")
-    absent = [f"--{name}" for name in _ABSENT if arguments.has(name)] + ([f"--mode {mode}"] if mode else [])
-    if absent:
-        raise FatalError(f"ERROR: {absent[0]} is not supported by invivo")
+    named = {name for name in _SHORT_MODES if arguments.has(name)} | ({mode} if mode else set())
+    if len({_SHORT_MODES.get(name, name) for name in named}) > 1:
+        raise FatalError("USAGE: only one of --mode, --test, --bench and --fmt can be given.")
+    for name, reason in _ABSENT.items():
+        if arguments.has(name) or mode == name:
+            raise FatalError(f"ERROR: {'--mode ' if mode == name else '--'}{name} is not supported by invivo: {reason}")
+
+
+def _mode(arguments: Arguments) -> str:
+    return next((mode for name, mode in _SHORT_MODES.items() if arguments.has(name)), arguments.value("mode") or "")
 
 
 def _stages(arguments: Arguments) -> list[str]:
@@ -255,9 +271,21 @@ def _source(arguments: Arguments) -> SourceFile:
         raise FatalError(f"ERROR: failed to open file '{path}': {reason}") from problem
 
 
+def _format(arguments: Arguments) -> int:
+    from invivo.lang.parse import parse
+    from invivo.lang.text import format_script
+
+    source = _source(arguments)
+    sys.stdout.write(format_script(parse(source, ())).rstrip("\n") + "\n")
+    if "//" in source.text or "/*" in source.text:
+        say("WARNING: comments are left out.")
+    return 0
+
+
 def _run(arguments: Arguments) -> int:
     from invivo.cli.run import split_command
     from invivo.cli.tracing import PrivilegeError, Request, trace
+    from invivo.probes.provider import Role
     from invivo.target import Scope
 
     pid = _pid(arguments)
@@ -275,6 +303,8 @@ def _run(arguments: Arguments) -> int:
         quiet=arguments.has("quiet"),
         verbose=arguments.has("verbose"),
         dump=tuple(stage for each in _stages(arguments) for stage in _STAGES[each]),
+        wanted=_filter(arguments),
+        trial={"test": Role.TEST, "bench": Role.BENCH}.get(_mode(arguments)),
         dry_run=arguments.has("dry-run"),
         unsafe=arguments.has("unsafe"),
         debug_directories=_debug_directories(arguments),
@@ -294,6 +324,19 @@ def _run(arguments: Arguments) -> int:
     except InvivoError as problem:
         hint = f"\nHINT: {problem.hint}" if problem.hint else ""
         raise FatalError(f"ERROR: {problem}{hint}", status=_status_of(problem)) from problem
+
+
+def _filter(arguments: Arguments) -> Callable[[str], object] | None:
+    """The test of --probe-filter: a regular expression that a probe's name contains."""
+    text = arguments.value("probe-filter")
+    if text is None:
+        return None
+    import re
+
+    try:
+        return re.compile(text).search
+    except re.error as problem:
+        raise FatalError(f"ERROR: Invalid regular expression for --probe-filter: {problem}") from problem
 
 
 def _debug_directories(arguments: Arguments) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from invivo.cli.failures import say
 from invivo.cli.process import collect_from_now
@@ -13,12 +13,14 @@ from invivo.diagnostics import SourceFile
 from invivo.errors import InvivoError, VerifierError
 from invivo.formats.elf import DEBUG_DIRECTORIES
 from invivo.kernel.capabilities import missing
+from invivo.lang.check.options import is_option
 from invivo.output.ndjson import Header
 from invivo.output.outputs import SinkOptions, open_sink
 from invivo.output.sink import Buffering, Dialect, Sink
 from invivo.output.terminal import display
 from invivo.pipeline import Compilation, CompileOptions, compile_source
 from invivo.probes.machine import Machine
+from invivo.probes.provider import Role
 from invivo.record import Record
 from invivo.runtime.process import Child
 from invivo.runtime.session import Session, SessionOptions
@@ -59,6 +61,8 @@ class Request(Record):
     debug_directories: tuple[str, ...] = ()
     form: str = "text"
     output: str | None = None
+    wanted: Callable[[str], object] | None = None
+    trial: Role | None = None
     buffering: str = ""
     cgroup: str = ""
     quiet: bool = False
@@ -100,7 +104,8 @@ def compile_request(request: Request) -> Compilation:
 
         files = DiskFiles(request.include_folders)
     options = CompileOptions(
-        parameters=request.parameters,
+        parameters=tuple(word for word in request.parameters if not is_option(word)),
+        named=tuple(word for word in request.parameters if is_option(word)),
         unsafe=request.unsafe,
         bpftrace=request.bpftrace,
         environment=request.environment,
@@ -112,6 +117,8 @@ def compile_request(request: Request) -> Compilation:
         request.scope,
         request.pid,
         unsafe=request.unsafe,
+        wanted=request.wanted,
+        trial=request.trial,
         debug_directories=(*request.debug_directories, *DEBUG_DIRECTORIES),
     ) as machine:
         compilation = compile_source(request.source, machine, options)
@@ -157,6 +164,8 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                 ),
             )
             with session:
+                if request.trial is not None:
+                    return _show_trials(session, request, stream)
                 for name, log in session.logs() if request.verbose else ():
                     say(f"verifier's log of {name}:\n{log}")
                 sink = open_sink(
@@ -173,6 +182,21 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
         if request.verbose:
             say(refusal.log)
         raise
+
+
+def _show_trials(session: Session, request: Request, stream: Output) -> int:
+    """Run tests or benchmarks; the exit status says whether all tests have passed."""
+    from invivo.cli.trials import run_benchmarks, run_tests
+
+    if request.trial is Role.BENCH:
+        for text in run_benchmarks(session, request.form):
+            stream.write(text.encode())
+        return 0
+    verdict = True
+    for text, passed in run_tests(session, request.form):
+        stream.write(text.encode())
+        verdict = passed
+    return 0 if verdict else 1
 
 
 def _sink_options(request: Request, compilation: Compilation, *, terminal: bool) -> SinkOptions:

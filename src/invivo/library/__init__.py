@@ -23,6 +23,7 @@ _ROOMS: dict[str, str] = {
         " config fail assert static_assert"
     ),
     "search": "strlen strcap strstr strcontains str_concat memcmp is_err",
+    "options": "getopt",
     "tables": "strerror signal_name syscall_name",
     "series": "tseries",
     "debug": "debugf",
@@ -34,7 +35,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split
 
 # Functions and values of the language that are not there yet: no typing mistakes.
 _NOT_YET_NAMES = """
-    dw_ustack getopt skboutput
+    dw_ustack skboutput
 """
 NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 
@@ -55,7 +56,20 @@ FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "path": ("fentry", "fexit", "iter"),
     "socket_cookie": ("rawtracepoint", "fentry", "fexit", "iter"),
     "uaddr": ("uprobe", "uretprobe", "usdt"),
-    "stacks": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_TIMES, "begin", "end"),
+    "stacks": (
+        "tracepoint",
+        "rawtracepoint",
+        *_FUNCTIONS,
+        "usdt",
+        "fentry",
+        "fexit",
+        *_TIMES,
+        "begin",
+        "end",
+        "self",
+        "test",
+        "bench",
+    ),
 }
 
 _BY_NAME = {name: builtin for builtin in _ALWAYS for name in (builtin.name, *builtin.aliases)}

@@ -148,6 +148,10 @@ class Site(Protocol):
         """As `type`, also of an argument that is a type itself; None if it is not known yet."""
         ...
 
+    def option(self, name: str, default: bool | int | str, description: str) -> bool | int | str:
+        """The value of an option of the script; what is wrong with it is reported."""
+        ...
+
     def fold(self, value: int | str) -> None:
         """Say that the call's value is known."""
 

@@ -31,6 +31,9 @@ __all__ = [
 _ROWS: Final = (
     ("begin", "", "special"),
     ("end", "", "special"),
+    ("self", "", "special"),
+    ("test", "", "special"),
+    ("bench", "", "special"),
     ("tracepoint", "t", "tracepoint"),
     ("rawtracepoint", "rt", "rawtracepoint"),
     ("uprobe", "u", "uprobe"),
@@ -46,13 +49,6 @@ _ROWS: Final = (
     ("software", "s", "software"),
     ("hardware", "h", "hardware"),
     ("watchpoint", "w", "watchpoint"),
-)
-
-# The language's other providers, with their aliases.
-_NOT_YET: Final = (
-    ("self", ""),
-    ("test", ""),
-    ("bench", ""),
 )
 
 _MODULES: Final = {name: module for name, _, module in _ROWS}
@@ -128,9 +124,6 @@ def _expand_providers(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
 
 
 def _no_provider(spec: ProbeSpec) -> NoSuchProbeError:
-    for name, alias in _NOT_YET:
-        if spec.provider.lower() == name or (alias and spec.provider == alias):
-            return NoSuchProbeError(f"{name} probes are not supported yet")
     known = [*_MODULES, *_ALIASES]
     return malformed(f"Invalid provider: '{spec.provider}'", names.did_you_mean(spec.provider.lower(), known))
 

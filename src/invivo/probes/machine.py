@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from invivo import probes
 from invivo.formats.elf import DEBUG_DIRECTORIES
 from invivo.ir.types import Enumeration, Field, Struct, Type
 from invivo.probes.facts import LiveFacts
-from invivo.probes.provider import Facts
+from invivo.probes.provider import Facts, Role
 from invivo.probes.rawtracepoint import raw_plan
 from invivo.probes.special import plan_of
 from invivo.probes.user_code import symbol_of
@@ -26,8 +26,16 @@ class Machine:
         *,
         unsafe: bool = False,
         debug_directories: Sequence[str] = DEBUG_DIRECTORIES,
+        wanted: Callable[[str], object] | None = None,
+        trial: Role | None = None,
     ) -> None:
+        """``wanted``: whether an event of a name is to be attached; what the session runs itself always is.
+
+        ``trial``: only tests, or only benchmarks; otherwise there are none of them.
+        """
+        self._trial = trial
         self.scope = scope
+        self._wanted = wanted
         self.facts = facts or LiveFacts(pid, unsafe=unsafe, debug_directories=debug_directories)
 
     def close(self) -> None:
@@ -48,7 +56,14 @@ class Machine:
         probes.check(spec)
 
     def expand(self, spec: ProbeSpec) -> Sequence[AttachPoint]:
-        return probes.expand(spec, self.facts)
+        points = probes.expand(spec, self.facts)
+        wanted = self._wanted
+        role = probes.provider_of(points[0]).role
+        if self._trial is not role and (self._trial is not None or role in (Role.TEST, Role.BENCH)):
+            return ()
+        if wanted is None or role in (Role.BEGIN, Role.END, Role.SIGNAL, Role.TEST, Role.BENCH):
+            return points
+        return [point for point in points if wanted(point.name)]
 
     def take_remarks(self) -> Sequence[str]:
         said = tuple(self.facts.remarks)

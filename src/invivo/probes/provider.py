@@ -25,6 +25,8 @@ class Role(Enum):
     WATCH = "watch"  # as an event, attached to the process of -p or -c itself
     TIMER = "timer"  # time has passed: never filtered
     ITERATOR = "iterator"  # the session runs them once over what the kernel has, then it ends
+    TEST = "test"  # the session runs them if it is asked for tests
+    BENCH = "bench"  # or for benchmarks
     SIGNAL = "signal"  # the session runs them when it gets a signal
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
-from invivo.probes.provider import Facts, Provider, Role, malformed
-from invivo.record import Record
+from invivo.probes import names
+from invivo.probes.provider import Facts, Listed, Provider, Role, canonical, malformed, wrong_number
+from invivo.record import Record, replace
 from invivo.target import AttachPoint, Context, Plan, ProbeSpec, ProgramType
 
 
@@ -51,6 +52,90 @@ BEGIN = Provider(
     check=_check,
     expand=_expand,
     plan=_plan,
+    attach=_attach,
+)
+
+
+def _check_signal(spec: ProbeSpec) -> None:
+    if len(spec.fields) != 2:
+        raise wrong_number("self", "2", len(spec.fields))
+    trigger, name = spec.fields
+    if trigger != "signal":
+        raise malformed(f"{trigger} is not a supported trigger", "self:signal:SIGUSR1")
+    if name != "SIGUSR1":
+        raise malformed(f"{name} is not a supported signal", "self:signal:SIGUSR1")
+
+
+def _expand_signal(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
+    return (AttachPoint("self", canonical("self", spec.fields), "", RunBySession()),)
+
+
+def _plan_signal(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:
+    return [replace(plan_of("self"), points=(point,)) for point in points]
+
+
+def _list_signal(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
+    name = "signal:SIGUSR1"
+    if names.matcher(":".join(pattern))(name) or names.matcher(pattern[-1])(name):
+        yield Listed(canonical("self", (name,)))
+
+
+SELF = Provider(
+    name="self",
+    aliases=(),
+    role=Role.SIGNAL,
+    doc="Runs when the tracer itself gets a signal.",
+    syntax=("self:signal:SIGUSR1",),
+    needs=(),
+    check=_check_signal,
+    expand=_expand_signal,
+    plan=_plan_signal,
+    attach=_attach,
+    listing=_list_signal,
+)
+
+
+def _check_named(spec: ProbeSpec) -> None:
+    if len(spec.fields) != 1 or not spec.fields[0]:
+        raise wrong_number(spec.provider, "1", len(spec.fields))
+
+
+def _plan_named(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:
+    context = Context(
+        "", ProgramType.RAW_TRACEPOINT, 0, scoped=False, features=frozenset({"result", "stacks", "unique"})
+    )
+    return [
+        Plan((point,), replace(context, provider=point.provider), RunBySession(), cookies=False) for point in points
+    ]
+
+
+def _expand_named(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
+    return (AttachPoint(spec.provider, canonical(spec.provider, spec.fields), "", RunBySession()),)
+
+
+TEST = Provider(
+    name="test",
+    aliases=(),
+    role=Role.TEST,
+    doc="Runs once under --test; what it returns or exits with says whether the test has passed.",
+    syntax=("test:NAME",),
+    needs=(),
+    check=_check_named,
+    expand=_expand_named,
+    plan=_plan_named,
+    attach=_attach,
+)
+
+BENCH = Provider(
+    name="bench",
+    aliases=(),
+    role=Role.BENCH,
+    doc="Runs many times under --bench, to measure how long that takes.",
+    syntax=("bench:NAME",),
+    needs=(),
+    check=_check_named,
+    expand=_expand_named,
+    plan=_plan_named,
     attach=_attach,
 )
 

@@ -13,6 +13,7 @@ from invivo.kernel.maps import Map
 from invivo.kernel.programs import Program
 from invivo.kernel.ringbuf import Ring
 from invivo.probes.provider import Role
+from invivo.runtime.load import Descriptor
 from invivo.runtime.seams import Closeable, ProgramHandle
 from invivo.target import Plan
 
@@ -48,6 +49,9 @@ class RunningKernel:
 
     def role(self, plan: Plan) -> Role:
         return probes.provider_of(plan.points[0]).role
+
+    def count_runs(self) -> Closeable:
+        return Descriptor(programs.enable_statistics())
 
     def walk(self, link: Closeable) -> None:
         assert isinstance(link, IteratorLink)

@@ -42,6 +42,10 @@ class ProgramHandle(Closeable, Protocol):
 
     def run(self, context: bytes = b"") -> int: ...
 
+    def run_count(self) -> int: ...
+
+    def run_time_ns(self) -> int: ...
+
 
 class RingHandle(Closeable, Protocol):
     """The consumer's side of the ring; see `kernel.ringbuf.Ring`."""
@@ -82,6 +86,10 @@ class Kernel(Protocol):
 
     def unwatch(self, address: int) -> None:
         """Detach the watchpoints at an address."""
+        ...
+
+    def count_runs(self) -> Closeable:
+        """Let the kernel count and time the runs of programs until what is returned is closed."""
         ...
 
     def walk(self, link: Closeable) -> None:

@@ -23,6 +23,7 @@ from invivo.runtime.process import Child, Watch, descendants
 from invivo.runtime.records import record_positions
 from invivo.runtime.seams import Closeable, Kernel, ProgramHandle, RingHandle
 from invivo.runtime.symbols import Observer, shows_user_addresses
+from invivo.runtime.trials import Trial
 from invivo.runtime.waiting import Signals, Sleeper
 from invivo.runtime.walk import Walk
 from invivo.values import ValueText
@@ -153,6 +154,8 @@ class Session:
         events: list[tuple[ProgramImage, ProgramHandle]] = []
         iterators: list[tuple[ProgramImage, ProgramHandle]] = []
         self._end_programs: list[ProgramHandle] = []
+        self._signal_programs: list[ProgramHandle] = []
+        self._trials: list[tuple[ProgramImage, ProgramHandle]] = []
         self._lives = False
         begins: list[ProgramHandle] = []
         for program, handle in self._loaded.programs:
@@ -163,9 +166,16 @@ class Session:
                     self._end_programs.append(handle)
                 case Role.ITERATOR:
                     iterators.append((program, handle))
-                case Role.EVENT | Role.WATCH | Role.TIMER | Role.SIGNAL:
+                case Role.TEST | Role.BENCH:
+                    self._trials.append((program, handle))
+                case Role.SIGNAL:
+                    self._signal_programs.append(handle)
+                    self._lives = True
+                case Role.EVENT | Role.WATCH | Role.TIMER:
                     events.append((program, handle))
                     self._lives = self._lives or program.order >= 0
+        if self._signal_programs:
+            self._signals.listen()
         for handle in begins:
             handle.run()
         if self._is_over_already():
@@ -187,6 +197,17 @@ class Session:
             self._observer.follow(self._pid)
         for walk in self._walks:
             walk.start()
+
+    def trials(self) -> Iterator[Trial]:
+        """Run the tests or benchmarks, one after the other, in the order of the script."""
+        for program, handle in self._trials:
+            yield Trial(program.plan.points[0].name.partition(":")[2], handle, self._outcome, self._kernel.count_runs)
+
+    def _outcome(self) -> tuple[list[Event], int]:
+        """What a program has left in the ring, and the status that it has called exit() with."""
+        events = list(chain.from_iterable(self._rest()))
+        status, self._actions.exit_code = self._actions.exit_code or 0, None
+        return events, status
 
     def stop(self, reason: str = "closed") -> None:
         """Let the session end; also from another thread."""
@@ -237,6 +258,10 @@ class Session:
         last_record = time.monotonic()
         while self.reason is None and not self._closed:
             ending = self._ending()
+            while self._signals.asked:
+                self._signals.asked -= 1
+                for program in self._signal_programs:
+                    program.run()
             events, size = self._drain()
             if events:
                 yield events

@@ -18,6 +18,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = 0
+        self.asked = 0  # times that SIGUSR1 came
         self._old: list[tuple[int, Callable[[int, FrameType | None], object] | int | None]] = []
         self._old_wakeup = -1
         self.fd, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -30,6 +31,14 @@ class Signals:
             self._old_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         except ValueError:
             return  # not the main thread
+
+    def listen(self) -> None:
+        """Count SIGUSR1, too; only in the main thread."""
+        try:
+            self._old.append((signal.SIGUSR1, signal.signal(signal.SIGUSR1, self._ask)))
+            signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        except ValueError:
+            return
 
     def wake(self) -> None:
         """End a sleep from another thread or a signal's action."""
@@ -53,6 +62,9 @@ class Signals:
         os.close(self.fd)
         os.close(self._write)
         self.fd = -1
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked += 1
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.received += 1

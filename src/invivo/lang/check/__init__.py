@@ -10,6 +10,7 @@ from invivo.lang import ast
 from invivo.lang.check.expressions import check_expression
 from invivo.lang.check.model import Checked, Instance
 from invivo.lang.check.operators import check_condition
+from invivo.lang.check.options import ScriptOptions
 from invivo.lang.check.probes import expand_probes
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.statements import check_block
@@ -32,6 +33,7 @@ def check(
     bpftrace: bool = False,
     warnings: bool = False,
     files: ScriptFiles | None = None,
+    named: tuple[str, ...] = (),
 ) -> Checked:
     """Type a script against a machine. Raises `CompileError` with everything that is wrong."""
     target, defines, constants = _declare(script, target, files or NoFiles(), diagnostics, bpftrace=bpftrace)
@@ -41,11 +43,13 @@ def check(
     checker = Checker(target, config, parameters, check_expression)
     checker.defines, checker.header_constant = defines, constants
     checker.unsafe, checker.bpftrace = unsafe, bpftrace
+    checker.options = ScriptOptions(named)
     _declare_maps(script, checker, diagnostics)
     _settle(checker, instances)
     checker.final = True
     _merge(diagnostics, _round(checker, instances))
     _check_declarations(checker, diagnostics)
+    checker.options.check(diagnostics)
     diagnostics.stop_on_errors()
     return Checked(script, target, tuple(instances), checker.maps, config, parameters, bpftrace, warnings)
 

@@ -124,6 +124,12 @@ class CallSite:
         argument = self.arguments[index]
         return resolve_type(self._c, argument) if isinstance(argument, _TYPES) else self._c.check(argument)
 
+    def option(self, name: str, default: bool | int | str, description: str) -> bool | int | str:
+        value, wrong = self._c.options.value(name, default, description)
+        if wrong:
+            self.error(Code.BAD_OPTION, wrong)
+        return value
+
     def fold(self, value: int | str) -> None:
         self._c.instance.constants[self._node] = value
 

@@ -33,6 +33,7 @@ def expand_probes(
             continue
         uses = body_uses(probe) | everywhere
         instances += [Instance(probe, plan) for plan in target.plan(points, uses)]
+    _refuse_same_names(instances, diagnostics)
     if not script.probes:
         diagnostics.error(Code.NO_MATCH, None, "there is no probe in this script", "begin { ... } runs at once")
     elif not instances and not diagnostics.has_errors:
@@ -45,6 +46,19 @@ def expand_probes(
             "raise it with config = { max_probes = N }",
         )
     return instances
+
+
+def _refuse_same_names(instances: list[Instance], diagnostics: Diagnostics) -> None:
+    """Tests and benchmarks are told by their names."""
+    seen: set[str] = set()
+    for instance in instances:
+        if "unique" not in instance.plan.context.features:
+            continue
+        provider, _, name = instance.plan.points[0].name.partition(":")
+        if instance.plan.points[0].name in seen:
+            message = f'"{name}" was used as the name for more than one {provider.upper()} probe'
+            diagnostics.error(Code.BAD_ATTACH_POINT, instance.probe.span, message)
+        seen.add(instance.plan.points[0].name)
 
 
 def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagnostics) -> list[AttachPoint]:

@@ -10,6 +10,7 @@ from invivo.ir.types import Histogram, Type
 from invivo.lang import ast
 from invivo.lang.check.fold import Folder
 from invivo.lang.check.model import Instance, MapInfo, Variable
+from invivo.lang.check.options import ScriptOptions
 from invivo.library.record import Config
 from invivo.library.spelling import promote, promote_literals, spell
 from invivo.target import Context, Target
@@ -31,6 +32,7 @@ class Checker:
         self.target = target
         self.config = config
         self.parameters = parameters
+        self.options = ScriptOptions()
         self.maps: dict[str, MapInfo] = {}
         self.diagnostics = Diagnostics()
         self.defines: dict[str, ast.Expr | None] = {}  # of the script's C

@@ -392,13 +392,15 @@ class Body:
             b.store(self.frame, self.cell("position"), 8, b.get(self.gate_position))
         if "context" in self.cells:
             b.store(self.frame, self.cell("context"), 8, b.parameters[0])
-        if "returned" in self.shared:
-            self.store_shared("returned", 0)
+        for name in ("returned", "result"):
+            if name in self.shared:
+                self.store_shared(name, 0)
         b.jump(body)
         b.start(self.exit_label)
+        result: Operand = self.load_shared("result") if "result" in self.shared else 0
         if self.scratch_used:
             self._release(slot)
-        b.ret(0)
+        b.ret(result)
         if self.frame_size or self.callbacks:  # a callback is given the frame even if it needs nothing of it
             b.size_slot(self.frame, max(8, self.frame_size))
         self.state.scratch_size = max(self.state.scratch_size, self.scratch_used)

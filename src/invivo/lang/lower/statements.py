@@ -61,7 +61,9 @@ def _lower_statement(body: Body, node: ast.Statement) -> None:
             _leave_loop(body, body.loops[-1].on_break, 1)
         case ast.Continue():
             _leave_loop(body, body.loops[-1].on_continue, 0)
-        case ast.Return():
+        case ast.Return(_, value):
+            if value is not None and "result" in body.context.features:
+                body.store_shared("result", body.word(value))
             body.leave()
         case ast.ImportStatement():
             pass  # the library's functions are always there
