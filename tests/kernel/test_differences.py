@@ -34,6 +34,11 @@ def _run(program: str, *, bpftrace: bool) -> tuple[str, str]:
         ('BEGIN { $x = -7; $y = 2; printf("%ld %ld\\n", $x / $y, $x % $y); }', "-3 -1", "9223372036854775804 1"),
         ('BEGIN { $x = 7; $y = 2; printf("%ld %ld\\n", $x / $y, $x % $y); }', "3 1", "3 1"),
         (
+            'BEGIN { $x = -8; $y = (int32)-8; $x >>= 1; printf("%ld %ld %ld\\n", $x, $y >> 1, -8 >> 1); }',
+            "-4 -4 -4",
+            "9223372036854775804 9223372036854775804 -4",
+        ),
+        (
             'BEGIN { printf("%d %x %u\\n", 4294967297, 4294967297, 4294967297); }',
             "4294967297 100000001 4294967297",
             "1 1 1",
@@ -41,7 +46,7 @@ def _run(program: str, *, bpftrace: bool) -> tuple[str, str]:
         ('BEGIN { printf("%ld %lx\\n", 4294967297, 4294967297); }', "4294967297 100000001", "4294967297 100000001"),
         ('BEGIN { printf("%d\\n", has_cpid); }', "0", "1"),
     ],
-    ids=["signed division", "division", "conversions of 32 bits", "conversions of 64 bits", "has_cpid"],
+    ids=["signed division", "division", "shifts to the right", "conversions of 32 bits", "conversions of 64 bits", "has_cpid"],
 )
 def test_values(program: str, ours: str, theirs: str) -> None:
     assert _run(program, bpftrace=False) == (ours, "")

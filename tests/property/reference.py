@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeGuard
 
 from invivo.ir import types as t
-from invivo.ir.types import Type
+from invivo.ir.types import Int, Type
 from invivo.lang import ast
 from invivo.lang.check.model import Checked, Instance, MapInfo, Variable
 from property.reference_calls import CALLS, VALUES, Surroundings
@@ -265,7 +265,9 @@ class Interpreter:
             case "-":
                 return -number
             case "~":
-                return ~number
+                type_ = self.type(operand)
+                narrow = isinstance(type_, Int) and not type_.signed
+                return convert(~number, type_) if narrow else ~number
             case _:
                 return number == 0
 

@@ -97,7 +97,7 @@ class Store:
                 number = wrap(value, 64, signed=wide)
                 state.extreme = number if state.extreme is None else max(state.extreme, number)
             case t.Histogram() | t.LinearHistogram() as shape:
-                bucket = bucket_of(shape, wrap(value, 64, signed=signed))
+                bucket = bucket_of(shape, wrap(value, 64, signed=True))
                 state.buckets[bucket] = state.buckets.get(bucket, 0) + 1
             case t.TimeSeries(wide) as shape:
                 state.total = _in_interval(shape.reduce, state, wrap(value, 64, signed=wide), signed=wide)

@@ -87,9 +87,7 @@ def _check_hist(site: Site) -> Type:
 
 def _update_hist(emit: Emit, slot: Place) -> None:
     assert isinstance(emit.result, t.Histogram)
-    source = emit.type(0)
-    signed = isinstance(source, t.Int) and source.signed
-    bucket = log2_bucket(emit, emit.word(0), emit.result.bits, signed=signed)
+    bucket = log2_bucket(emit, emit.word(0), emit.result.bits)
     _count_bucket(emit, slot, bucket, t.bucket_count(emit.result))
 
 
@@ -100,8 +98,10 @@ def _count_bucket(emit: Emit, slot: Place, bucket: Operand, count: int) -> None:
     b.atomic(AtomicOp.ADD, pointer, 0, 1)
 
 
-def log2_bucket(emit: Emit, value: Operand, bits: int, *, signed: bool) -> Operand:
+def log2_bucket(emit: Emit, value: Operand, bits: int) -> Operand:
     """The bucket of a value: 0 for negative ones, then exact up to 2**(bits+1), then by powers.
+
+    Unsigned numbers from 2**63 on are negative too: what a kretprobe's ``retval`` has so is an error.
 
     See `types.Histogram`: for v >= 2**(bits+1) with highest bit p the bucket is
     1 + 2**(bits+1) + (p - bits - 1) * 2**bits + the ``bits`` bits below the highest.
@@ -111,9 +111,8 @@ def log2_bucket(emit: Emit, value: Operand, bits: int, *, signed: bool) -> Opera
     b.set(result, 0)
     done, natural = b.label("bucketed"), b.label("natural")
     small, large = b.label("small"), b.label("large")
-    if signed:
-        b.branch(CompareOp.SLT, value, 0, done, natural)
-        b.start(natural)
+    b.branch(CompareOp.SLT, value, 0, done, natural)
+    b.start(natural)
     b.branch(CompareOp.ULT, value, 2 << bits, small, large)
     b.start(small)
     b.set(result, b.add(value, 1))
@@ -180,10 +179,8 @@ def _update_lhist(emit: Emit, slot: Place) -> None:
     count = t.bucket_count(shape)
     result = b.variable("bucket")
     done, not_below, above, inside = (b.label(f"lhist_{part}") for part in ("done", "not_below", "above", "inside"))
-    source = emit.type(0)
-    signed = isinstance(source, t.Int) and source.signed
     b.set(result, 0)
-    b.branch(CompareOp.SLT if signed else CompareOp.ULT, value, shape.low, done, not_below)
+    b.branch(CompareOp.SLT, value, shape.low, done, not_below)  # as in log2_bucket
     b.start(not_below)
     b.branch(CompareOp.UGE, value, shape.high, above, inside)
     b.start(above)

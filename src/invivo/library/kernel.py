@@ -120,7 +120,7 @@ def _check_group(site: Site) -> Type:
     if not isinstance(path, str):
         site.error(Code.BAD_ARGUMENT, "cgroupid() expects a string literal", argument=0)
     elif site.target.cgroup_id(path) is None:
-        site.error(Code.BAD_ARGUMENT, f"no control group at '{path}'", "a path below /sys/fs/cgroup", 0)
+        site.error(Code.BAD_ARGUMENT, f'Failed to get `cgroupid` for path: "{path}"', "a path below /sys/fs/cgroup", 0)
     return t.UINT64
 
 

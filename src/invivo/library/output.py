@@ -123,11 +123,9 @@ def _check_print(site: Site) -> Type:
                 )
             elif number < 0:
                 site.error(Code.BAD_ARGUMENT, f"print() cannot use a negative number ({number})", argument=index)
-            elif index == 1 and site.map_is_scalar(0):
-                site.warning(Code.BAD_ARGUMENT, "top and div have no effect on a scalar map", argument=index)
         return t.VOID
     if site.arity > 1:
-        site.error(Code.BAD_ARGUMENT, "non-map print() only takes 1 argument", argument=1)
+        site.error(Code.BAD_ARGUMENT, "Non-map print() only takes 1 argument", argument=1)
     if site.map(0) is not None:
         value = site.map_value(0)
         site.use_key(0, None)

@@ -20,7 +20,8 @@ _EFAULT = 14
 def _check_address(site: Site) -> None:
     source = site.type(0)
     if not isinstance(source, t.Int | t.Pointer):
-        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects an address ('{spell(source)}' provided)", argument=0)
+        message = f"{site.name}() expects an integer or pointer argument ('{spell(source)}' provided)"
+        site.error(Code.BAD_ARGUMENT, message, argument=0)
 
 
 def _check_ksym(site: Site) -> Type:

@@ -11,7 +11,7 @@ from invivo.lang.check.expressions import check_expression
 from invivo.lang.check.model import Checked, Instance
 from invivo.lang.check.operators import check_condition
 from invivo.lang.check.options import ScriptOptions
-from invivo.lang.check.probes import expand_probes
+from invivo.lang.check.probes import expand_probes, walk
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.statements import check_block
 from invivo.library.record import Config
@@ -44,6 +44,7 @@ def check(
     checker.defines, checker.header_constant = defines, constants
     checker.unsafe, checker.bpftrace = unsafe, bpftrace
     checker.options = ScriptOptions(named)
+    checker.left_out = _left_out(script, instances) if diagnostics.has_errors else frozenset()
     _declare_maps(script, checker, diagnostics)
     _settle(checker, instances)
     checker.final = True
@@ -52,6 +53,13 @@ def check(
     checker.options.check(diagnostics)
     diagnostics.stop_on_errors()
     return Checked(script, target, tuple(instances), checker.maps, config, parameters, bpftrace, warnings)
+
+
+def _left_out(script: ast.Script, instances: list[Instance]) -> frozenset[str]:
+    """Return the maps of probes that have no program: nothing is said about what would have assigned to them."""
+    there = {instance.probe for instance in instances}
+    missing = [probe for probe in script.probes if probe not in there]
+    return frozenset(node.name for probe in missing for node in walk(probe) if isinstance(node, ast.MapAccess))
 
 
 def _declare(

@@ -206,7 +206,9 @@ class CallSite:
 
     def use_map(self, index: int) -> None:
         name = self.map(index)
-        if name is not None and self._c.final and self._c.map(name).value is None:
+        if name is None or name in self._c.left_out:
+            return
+        if self._c.final and self._c.map(name).value is None:
             self.error(Code.UNKNOWN_VARIABLE, f"Undefined map: {name}", "nothing assigns to it", argument=index)
 
     def mark_deleted(self, index: int) -> None:

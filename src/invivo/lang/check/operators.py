@@ -65,7 +65,7 @@ def _check_address(c: Checker, node: ast.Unary) -> Type | None:
             return None if type_ is None else t.Pointer(type_)
         case ast.MapAccess(_, name, ()):
             info = c.map(name)
-            if info.value is None and c.final:
+            if info.value is None and c.final and name not in c.left_out:
                 c.error(Code.UNKNOWN_VARIABLE, node.operand, f"Undefined map: {name}", "nothing assigns to it")
             return t.Pointer(c.target.struct("struct", "bpf_map") or t.VOID)
         case _:

@@ -45,6 +45,7 @@ class Checker:
         self.ruled_out = 0  # branches around that literals rule out
         self.unsafe = False
         self.bpftrace = False
+        self.left_out: frozenset[str] = frozenset()  # maps in probes that this machine has not
         self.instance: Instance
         self.folder = Folder(parameters, {}, {})
         self.scopes: list[dict[str, Variable]] = []
@@ -70,7 +71,7 @@ class Checker:
         found = self._check(self, node)
         if found is not None:
             self.instance.types[node] = found
-        elif self.final and not self.diagnostics.has_errors:
+        elif self.final and not self.diagnostics.has_errors and not self.left_out:
             self.error(
                 Code.UNKNOWN_TYPE, node, "the type of this cannot be found out", "give a variable a type: let $x : T"
             )

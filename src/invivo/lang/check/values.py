@@ -204,6 +204,8 @@ def check_map_read(c: Checker, node: ast.MapAccess) -> Type | None:
 
 
 def undefined_map(c: Checker, node: ast.MapAccess) -> None:
+    if node.name in c.left_out:
+        return  # what assigns to it has been refused
     near = nearest(node.name, [name for name, info in c.maps.items() if info.value is not None])
     hint = f"did you mean {near}?" if near else "nothing assigns to it"
     c.error(Code.UNKNOWN_VARIABLE, node, f"Undefined map: {node.name}", hint)

@@ -30,8 +30,9 @@ def comparison(op: str, *, signed: bool) -> CompareOp:
 
 
 def arithmetic(body: Body, op: str, left: Operand, right: Operand, *, signed: bool) -> Operand:
-    """Compute ``left op right`` on 64 bits."""
+    """Compute ``left op right`` on 64 bits. The neighbour shifts zeros into negative numbers."""
     if op == ">>":
+        signed = signed and not body.state.checked.bpftrace
         return body.b.binary(BinaryOp.ASHR if signed else BinaryOp.LSHR, left, right)
     if op in ("/", "%"):
         return _divide(body, op, left, right, signed=signed)
