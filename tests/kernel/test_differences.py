@@ -46,7 +46,14 @@ def _run(program: str, *, bpftrace: bool) -> tuple[str, str]:
         ('BEGIN { printf("%ld %lx\\n", 4294967297, 4294967297); }', "4294967297 100000001", "4294967297 100000001"),
         ('BEGIN { printf("%d\\n", has_cpid); }', "0", "1"),
     ],
-    ids=["signed division", "division", "shifts to the right", "conversions of 32 bits", "conversions of 64 bits", "has_cpid"],
+    ids=[
+        "signed division",
+        "division",
+        "shifts to the right",
+        "conversions of 32 bits",
+        "conversions of 64 bits",
+        "has_cpid",
+    ],
 )
 def test_values(program: str, ours: str, theirs: str) -> None:
     assert _run(program, bpftrace=False) == (ours, "")
