@@ -89,8 +89,8 @@ def _unary(body: Body, node: ast.Unary) -> Operand:
             return body.b.sub(0, operand)
         case "~":
             type_ = body.type(node.operand)
-            narrow = isinstance(type_, t.Int) and not type_.signed and type_.bits < 64
-            return body.b.binary(BinaryOp.XOR, operand, (1 << type_.bits) - 1 if narrow else -1)
+            unsigned = isinstance(type_, t.Int) and not type_.signed
+            return body.b.binary(BinaryOp.XOR, operand, (1 << 8 * t.size_bytes(type_)) - 1 if unsigned else -1)
         case _:
             return body.b.compare(CompareOp.EQ, operand, 0)
 
