@@ -14,13 +14,27 @@ _GENERATED = "tests/property/test_language_programs.py::test_programs_do_what_th
 # All of tests/kernel but what is left out, and the first 15 generated programs.
 TARGETS = ("tests/kernel", f"{_GENERATED}[0]")
 
+_CASES = "tests/kernel/test_language.py::test_language"
+
 # Beginnings of the names of tests.
 LEFT_OUT = {
+    f"{_CASES}[lexical": "what the parser makes of a text",
+    f"{_CASES}[grammar": "what the parser makes of a text",
+    f"{_CASES}[comptime": "what is decided before there is a program",
+    f"{_CASES}[macros": "what is expanded before there is a program",
+    f"{_CASES}[map_messages": "what the compiler says",
+    f"{_CASES}[old_spellings": "what the parser makes of a text",
+    "tests/kernel/test_differences.py": "starts of the commands, to see what both make of a program",
+    "tests/kernel/test_faults_output.py": "what happens to outputs; the kernel has no part in it",
+    "tests/kernel/test_nesting.py::test_the_check_sees_programs_that_share_their_memory": "a test of a test",
+    "tests/kernel/test_published.py": "what the compiler makes of published scripts",
+    "tests/kernel/test_script_options.py": "starts of the commands, to see what they make of options",
+    "tests/kernel/test_trials.py": "what is shown of programs that no event runs",
+    "tests/kernel/test_uprobe_args.py": "debug information read in user space; a dozen compilations, of 5 seconds each",
+    "tests/kernel/test_uprobe_places.py": "symbols and instructions read in user space; a dozen compilations",
     "tests/kernel/test_cli.py": "80 starts of the commands, to see options, messages and streams",
     "tests/kernel/test_killed.py::test_nothing_is_left": "200 starts of the command; what the kernel frees is the same",
-    "tests/kernel/test_faults_calls.py::test_functions_timers_and_loops": (
-        "150 sessions, for each call that may fail; two other programs' calls are refused there, too"
-    ),
+    "tests/kernel/test_faults_calls.py": "300 sessions, for each call that may fail: no kernel answers a refused call",
     "tests/kernel/test_probes_machine.py::test_the_kernel_is_listed_with_its_types": (
         "sorts the names of all 40,000 functions of a guest's kernel: 2 minutes of user space"
     ),

@@ -63,23 +63,26 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(program), shown.decode().strip()
 
 
-def test_writes_of_all_threads_are_seen(watched: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("mode", "counts"),
+    [
+        ("w", {True: 3, False: 3}),
+        # The main thread reads it once at the end.
+        ("rw", {True: 4, False: 3}),
+    ],
+)
+def test_accesses_of_all_threads_are_seen(mode: str, counts: dict[bool, int], watched: tuple[str, str]) -> None:
     program, address = watched
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdout.readline()
-        with session(
-            f"watchpoint:{address}:8:w {{ @writes[tid == pid] = count(); }}w:{address}:8:rw {{ @all = count(); }}",
-            pid=child.pid,
-        ) as opened:
+        with session(f"watchpoint:{address}:8:{mode} {{ @[tid == pid] = count(); }}", pid=child.pid) as opened:
             child.stdin.write(b"x")
             child.stdin.close()
             for _ in opened:
                 pass
-    assert opened.maps["@writes"].to_dict() == {True: 3, False: 3}
-    # The main thread reads it once at the end.
-    assert opened.maps["@all"].to_dict() == {None: 7}
+    assert opened.maps["@"].to_dict() == counts
 
 
 def test_a_watchpoint_is_removed(watched: tuple[str, str]) -> None:

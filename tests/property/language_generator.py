@@ -48,6 +48,7 @@ _NO_CONTEXT = "begin and end probes have no such context"
 _MEMORY = "it reads traced memory, which differs from machine to machine"
 _COMPILED = "it is known when the program is compiled"
 EXCLUDED_FUNCTIONS = {
+    "getopt": "its values come from the command line",
     "func": _NO_CONTEXT,
     "retval": _NO_CONTEXT,
     "reg": _NO_CONTEXT,
