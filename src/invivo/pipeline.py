@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from invivo.bpf import LimitError, generate
-from invivo.diagnostics import Code, CompileError, Diagnostic, Diagnostics, SourceFile
+from invivo.diagnostics import Code, CompileError, Diagnostic, Diagnostics, Severity, SourceFile
 from invivo.image import Image
 from invivo.ir.program import Program
 from invivo.lang import ast
@@ -14,6 +14,7 @@ from invivo.lang.check.model import Checked
 from invivo.lang.config import read_config
 from invivo.lang.lower import lower
 from invivo.lang.parse import parse
+from invivo.library.record import Config
 from invivo.passes import run as run_passes
 from invivo.record import Record
 from invivo.target import NoFiles, ScriptFiles, Target
@@ -66,23 +67,48 @@ def compile_source(source: SourceFile, target: Target, options: CompileOptions |
 
         script = expand(script, options.files, options.parameters, diagnostics)
     config, settings = read_config(script.config, options.environment, diagnostics)
-    checked = check(
-        script,
-        target,
-        config,
-        diagnostics,
-        parameters=options.parameters,
-        unsafe=options.unsafe,
-        bpftrace=options.bpftrace,
-        warnings=options.warnings,
-        files=options.files,
-        named=options.named,
-    )
+    checked = _checked(script, target, config, diagnostics, options)
     program = run_passes(lower(checked, settings))
     try:
         return Compilation(script, program, generate(program), diagnostics.warnings)
     except LimitError as problem:
         raise CompileError([*diagnostics.found, _too_large(problem, checked)]) from problem
+
+
+def _checked(
+    script: ast.Script, target: Target, config: Config, diagnostics: Diagnostics, options: CompileOptions
+) -> Checked:
+    """Check a script; if a variable is not there, once more with the scopes that variables had in old scripts."""
+
+    def once(script: ast.Script) -> Checked:
+        return check(
+            script,
+            target,
+            config,
+            diagnostics,
+            parameters=options.parameters,
+            unsafe=options.unsafe,
+            bpftrace=options.bpftrace,
+            warnings=options.warnings,
+            files=options.files,
+            named=options.named,
+        )
+
+    before = tuple(diagnostics.found)
+    try:
+        return once(script)
+    except CompileError as mistakes:
+        if options.bpftrace or all(each.code is not Code.UNKNOWN_VARIABLE for each in mistakes.diagnostics):
+            raise
+        from invivo.lang.hoist import hoist
+
+        diagnostics.found[:] = before
+        try:
+            return once(hoist(script, diagnostics))
+        except CompileError as others:
+            left = [each for each in others.diagnostics if each.severity is Severity.ERROR]
+            wrong = [each for each in mistakes.diagnostics if each.severity is Severity.ERROR]
+            raise (others if len(left) < len(wrong) else mistakes) from None
 
 
 def _too_large(problem: LimitError, checked: Checked) -> Diagnostic:

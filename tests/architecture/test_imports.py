@@ -27,7 +27,8 @@ LAZY = {
     },  # scripts with C declarations
     "lang.check.values": {"invivo.lang.copying"},  # defines
     "lang.expand": {"invivo.lang.expand.imports", "invivo.lang.parse"},  # imports; macros of the library
-    "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand"},  # --include; macros, imports, functions
+    # --include; macros, imports, functions; scopes of old scripts
+    "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand", "invivo.lang.hoist"},
     "library.strings": {"socket"},  # network addresses
     "probes.facts": {"invivo.probes.debug_files", "invivo.probes.user_debug"},  # probes in user space
     "runtime.symbols": {"invivo.probes.debug_files"},  # stripped programs
