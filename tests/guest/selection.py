@@ -22,7 +22,6 @@ LEFT_OUT = {
     f"{_CASES}[grammar": "what the parser makes of a text",
     f"{_CASES}[comptime": "what is decided before there is a program",
     f"{_CASES}[macros": "what is expanded before there is a program",
-    f"{_CASES}[map_messages": "what the compiler says",
     f"{_CASES}[old_spellings": "what the parser makes of a text",
     "tests/kernel/test_differences.py": "starts of the commands, to see what both make of a program",
     "tests/kernel/test_faults_output.py": "what happens to outputs; the kernel has no part in it",

@@ -84,7 +84,9 @@ def _lower_delete(emit: Emit, place: Place | None) -> Operand:
         failed, done = b.label("delete_failed"), b.label("deleted")
         b.branch(CompareOp.NE, code, 0, failed, done)
         b.start(failed)
-        emit.failed("map_delete_elem", code, "Can't delete map element because it does not exist.")
+        # Before Linux 6.4 an int, whose upper half is not in the register.
+        told = b.extend(code, 32, signed=True)
+        emit.failed("map_delete_elem", told, "Can't delete map element because it does not exist.")
         b.start(done)
         return 0
     return b.compare(CompareOp.EQ, code, 0)

@@ -298,8 +298,12 @@ _FULL = (
 
 
 def count_failed_update(body: Body, name: str, code: Operand) -> None:
-    """Tell a full map from an update that failed for another reason."""
+    """Tell a full map from an update that failed for another reason.
+
+    Before Linux 6.4 the functions of maps return an int, whose upper half is not in the register.
+    """
     b = body.b
+    code = b.extend(code, 32, signed=True)
     full, other, done = b.label("map_full"), b.label("map_failed"), b.label("counted")
     b.branch(CompareOp.EQ, code, -_E2BIG, full, other)
     b.start(full)
