@@ -97,6 +97,7 @@ class Code(Enum):
     BAD_DECLARATION = "bad-declaration"
     BAD_IMPORT = "bad-import"
     BAD_OPTION = "bad-option"
+    MISSING_PARAMETER = "missing-parameter"
     NOT_SUPPORTED = "not-supported"
     # Probes.
     NO_MATCH = "no-match"
@@ -134,7 +135,8 @@ class Code(Enum):
 
 
 class Diagnostic(Record):
-    """One mistake. ``notes`` are further places that explain it."""
+    """One mistake. ``notes`` are further places that explain it; ``classic`` is what the neighbour says, if it
+    says something else."""
 
     code: Code
     span: Span | None
@@ -142,6 +144,7 @@ class Diagnostic(Record):
     hint: str | None = None
     severity: Severity = Severity.ERROR
     notes: tuple[Note, ...] = ()
+    classic: str = ""
 
 
 class Note(Record):
@@ -164,12 +167,20 @@ class Diagnostics:
         self.found: list[Diagnostic] = []
 
     def error(
-        self, code: Code, span: Span | None, message: str, hint: str | None = None, notes: tuple[Note, ...] = ()
+        self,
+        code: Code,
+        span: Span | None,
+        message: str,
+        hint: str | None = None,
+        notes: tuple[Note, ...] = (),
+        classic: str = "",
     ) -> None:
-        self.found.append(Diagnostic(code, span, message, hint, Severity.ERROR, notes))
+        self.found.append(Diagnostic(code, span, message, hint, Severity.ERROR, notes, classic))
 
-    def warning(self, code: Code, span: Span | None, message: str, hint: str | None = None) -> None:
-        self.found.append(Diagnostic(code, span, message, hint, Severity.WARNING))
+    def warning(
+        self, code: Code, span: Span | None, message: str, hint: str | None = None, *, classic: str = ""
+    ) -> None:
+        self.found.append(Diagnostic(code, span, message, hint, Severity.WARNING, classic=classic))
 
     @property
     def has_errors(self) -> bool:

@@ -55,7 +55,7 @@ def format_bpftrace(diagnostic: Diagnostic) -> str:
     """
     severity = "ERROR" if diagnostic.severity is Severity.ERROR else "WARNING"
     prefix = "syntax: " if diagnostic.code in _SYNTAX_CODES else ""
-    message = diagnostic.message
+    message = diagnostic.classic or diagnostic.message
     if diagnostic.code is Code.SYNTAX and message.startswith("expected "):
         message = message.partition(", found ")[0]  # the neighbour only says what should be there
     lines = _bpftrace_block(diagnostic.span, severity, prefix + message)
@@ -78,6 +78,7 @@ def _clause(message: str) -> str:
     Where the neighbour has words for the same thing, messages are written in them, and some of those
     are sentences.
     """
+    message = message.rstrip()
     if message[:1].isupper() and message[1:2].islower():
         message = message[0].lower() + message[1:]
     return message[:-1] if message.endswith(".") and not message.endswith("..") else message

@@ -189,9 +189,10 @@ class NoSuchProbeError(Exception):
     ``hint`` names the nearest ones. The compiler puts the place to it.
     """
 
-    def __init__(self, message: str, hint: str | None = None, *, malformed: bool = False) -> None:
+    def __init__(self, message: str, hint: str | None = None, *, malformed: bool = False, classic: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.classic = classic  # the neighbour's words for it
         self.hint = hint
         self.malformed = malformed  # the attach point's form is wrong, not its target
 

@@ -415,7 +415,7 @@ def test_bpftrace_does_not_filter_to_its_command() -> None:
         pytest.param(["-q"], "stderr", "USAGE: filename or -e 'program' required.", 1, id="no program"),
         pytest.param(["nope.bt"], "stderr", "ERROR: failed to open file 'nope.bt': No such file", 1, id="no file"),
         pytest.param(["-e", "begin { foo }"], "stderr", "stdin:1:", 1, id="diagnostic"),
-        pytest.param(["--info"], "stdout", "  Instruction limit: 1000000\n  btf: yes\n", 0, id="info"),
+        pytest.param(["--info"], "stdout", "  Instruction limit: 1000000         btf: yes\n", 0, id="info"),
         pytest.param(
             ["-l", "tracepoint:sched:sched_switch"], "stdout", "tracepoint:sched:sched_switch\n", 0, id="list"
         ),

@@ -25,7 +25,7 @@ PROGRAM = """BEGIN {
     ],
 )
 def test_values(words: list[str], shown: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert bpftrace.run_words(["-q", "-e", PROGRAM, "--", *words]) == 0
+    assert bpftrace.run_words(["-q", "--no-warnings", "-e", PROGRAM, "--", *words]) == 0
     assert capfd.readouterr().out.rstrip("\n") == shown.rstrip("\n")
     assert main.run_words(["run", "-q", "-e", PROGRAM, "--", *words]) == 0
     assert capfd.readouterr().out == shown
@@ -57,3 +57,40 @@ def test_one_default(capfd: pytest.CaptureFixture[str]) -> None:
         "Command line option 'aa' needs to have the same default value in all places it is used. "
         "Previous default value: 10"
     ) in capfd.readouterr().err
+
+
+def test_a_missing_parameter_is_told_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    assert bpftrace.run_words(["-q", "-e", "BEGIN { print($2); }", "7"]) == 0
+    assert capfd.readouterr().out.splitlines() == [
+        "stdin:1:15-17: WARNING: Positional parameter $2 is empty or not provided. ",
+        "BEGIN { print($2); }",
+        "              ~~",
+        "0",
+        "",
+        "",
+    ]
+
+
+def test_who_waits_for_the_probes_is_told(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("__BPFTRACE_NOTIFY_PROBES_ATTACHED", "1")
+    assert bpftrace.run_words(["-q", "-e", 'BEGIN { printf("a\\n"); }']) == 0
+    assert capfd.readouterr().out.startswith("__BPFTRACE_NOTIFY_PROBES_ATTACHED\na\n")
+
+
+def test_a_tracepoint_that_is_not_there_in_both_faces(capfd: pytest.CaptureFixture[str]) -> None:
+    assert bpftrace.run_words(["-e", "tracepoint:sched:nope { }"]) == 1
+    assert "stdin:1:1-22: ERROR: Tracepoint not found: sched:nope\n" in capfd.readouterr().err
+    assert main.run_words(["run", "-e", "tracepoint:sched:nope { }"]) == 1
+    assert "tracepoint:sched:nope cannot be probed on this kernel: no such tracepoint\n" in capfd.readouterr().err
+
+
+def test_errors_come_before_warnings(capfd: pytest.CaptureFixture[str]) -> None:
+    assert bpftrace.run_words(["-e", "BEGIN { $a = 1; print(7 / $a); print(nosuch); }"]) == 1
+    said = [line.split(": ")[1] for line in capfd.readouterr().err.splitlines() if line.startswith("stdin:")]
+    assert said == ["ERROR", "WARNING"]
+
+
+def test_an_output_file_that_cannot_be_opened(capfd: pytest.CaptureFixture[str]) -> None:
+    assert bpftrace.run_words(["-o", "/nonexistent/file", "-e", "BEGIN { }"]) == 1
+    said = 'ERROR: Failed to open output file: "/nonexistent/file": No such file or directory\n'
+    assert capfd.readouterr().err == said

@@ -13,8 +13,8 @@ from typing import NoReturn
 from invivo.cli.failures import EXIT_BUG, guarded, say
 from invivo.cli.options import Arguments, Option, UsageError, format_options, parse
 from invivo.cli.process import run_process
-from invivo.cli.sources import decoded, read_source
-from invivo.diagnostics import CompileError, SourceFile
+from invivo.cli.sources import OutputFileError, decoded, read_source
+from invivo.diagnostics import CompileError, Severity, SourceFile
 from invivo.errors import InvivoError
 from invivo.version import VERSION
 
@@ -135,7 +135,7 @@ def _in_bpftraces_words(name: str, command: Callable[[], int]) -> int:
     except CompileError as mistakes:
         from invivo.rendering import format_bpftrace
 
-        for diagnostic in mistakes.diagnostics:
+        for diagnostic in sorted(mistakes.diagnostics, key=lambda each: each.severity is not Severity.ERROR):
             say(format_bpftrace(diagnostic))
         return EXIT_FAILED
 
@@ -321,6 +321,8 @@ def _run(arguments: Arguments) -> int:
         raise FatalError(
             f"ERROR: Missing {problem.capabilities[0]} capability, please run bpftrace as the root user."
         ) from problem
+    except OutputFileError as problem:
+        raise FatalError(f"ERROR: {problem.classic}") from problem
     except InvivoError as problem:
         hint = f"\nHINT: {problem.hint}" if problem.hint else ""
         raise FatalError(f"ERROR: {problem}{hint}", status=_status_of(problem)) from problem

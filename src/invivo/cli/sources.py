@@ -44,7 +44,7 @@ def open_output(path: str) -> int:
         shared = os.stat(directory).st_mode & stat.S_IWOTH
         fd = os.open(path, flags | (os.O_NOFOLLOW if shared else 0), 0o644)
     except OSError as problem:
-        raise InvivoError(f"cannot write '{path}': {problem.strerror}") from problem
+        raise OutputFileError(path, problem) from problem
     status = os.fstat(fd)
     if shared and stat.S_ISREG(status.st_mode) and status.st_uid != os.geteuid():
         os.close(fd)
@@ -52,6 +52,14 @@ def open_output(path: str) -> int:
     if stat.S_ISREG(status.st_mode):
         os.ftruncate(fd, 0)
     return fd
+
+
+class OutputFileError(InvivoError):
+    """A file for results that cannot be opened."""
+
+    def __init__(self, path: str, problem: OSError) -> None:
+        super().__init__(f"cannot write '{path}': {problem.strerror}")
+        self.classic = f'Failed to open output file: "{path}": {problem.strerror}'
 
 
 class Messages:

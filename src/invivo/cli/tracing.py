@@ -45,6 +45,9 @@ class PrivilegeError(InvivoError):
         self.capabilities = capabilities
 
 
+_NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
+
+
 class Request(Record):
     """What a command line asks for.
 
@@ -176,7 +179,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                     _sink_options(request, compilation, terminal=escape is not None),
                 )
                 collect_from_now()
-                _show(session, sink)
+                _show(session, sink, stream)
                 return session.status
     except VerifierError as refusal:
         if request.verbose:
@@ -216,9 +219,14 @@ def _header(request: Request) -> Header:
     return Header(VERSION, os.uname().release, ((source.name, source.text),), tuple(sys.argv[1:]))
 
 
-def _show(session: Session, sink: Sink) -> None:
-    """Give every event to the output; whatever happens, what came is written."""
+def _show(session: Session, sink: Sink, stream: Output) -> None:
+    """Give every event to the output; whatever happens, what came is written.
+
+    Who waits for the probes to be attached asks for a line that says so, in the environment.
+    """
     try:
+        if os.environ.get(_NOTIFY):
+            stream.write(f"{_NOTIFY}\n".encode())
         for events in session.batches():
             sink.events(events)
             sink.flush()

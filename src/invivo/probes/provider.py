@@ -170,9 +170,9 @@ def malformed(message: str, hint: str | None = None) -> NoSuchProbeError:
     return NoSuchProbeError(message, hint, malformed=True)
 
 
-def unavailable(probe: str, reason: str, hint: str | None = None) -> NoSuchProbeError:
-    """Return the error for a probe that this machine does not have."""
-    return NoSuchProbeError(f"{probe} cannot be probed on this kernel: {reason}", hint)
+def unavailable(probe: str, reason: str, hint: str | None = None, classic: str = "") -> NoSuchProbeError:
+    """Return the error for a probe that this machine does not have; ``classic`` is what the neighbour says."""
+    return NoSuchProbeError(f"{probe} cannot be probed on this kernel: {reason}", hint, classic=classic)
 
 
 def canonical(provider: str, fields: Sequence[str]) -> str:

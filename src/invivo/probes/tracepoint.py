@@ -89,15 +89,16 @@ def _missing(category: str, event: str, facts: Facts) -> Exception:
     """Return the error that says which part of the name is wrong."""
     probe = canonical("tracepoint", (category, event))
     if names.is_wildcard(category) or names.is_wildcard(event):
-        return unavailable(probe, "no tracepoint matches")
+        return unavailable(probe, "no tracepoint matches", classic=f"No matches for {probe}.")
+    classic = f"Tracepoint not found: {category}:{event}"
     within = [name for _, name in facts.events(category, "*")]
     if within:
-        return unavailable(probe, "no such tracepoint", names.did_you_mean(event, within))
+        return unavailable(probe, "no such tracepoint", names.did_you_mean(event, within), classic)
     hint = names.did_you_mean(category, {known for known, _ in facts.events("*", "*")})
     elsewhere = [canonical("tracepoint", pair) for pair in facts.events("*", event)]
     if elsewhere:
         hint = f"did you mean {' or '.join(elsewhere)}?"
-    return unavailable(probe, f"no such tracepoint category '{category}'", hint)
+    return unavailable(probe, f"no such tracepoint category '{category}'", hint, classic)
 
 
 def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:

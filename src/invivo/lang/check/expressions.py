@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from invivo.diagnostics import Code
 from invivo.ir import types as t
 from invivo.ir.types import Type
 from invivo.lang import ast
@@ -37,8 +38,7 @@ def check_expression(c: Checker, node: ast.Expr) -> Type | None:
         case ast.Boolean():
             return t.BOOL
         case ast.PositionalParameter(_, index):
-            parameter = c.folder.parameter(index)
-            return literal_type(parameter) if isinstance(parameter, int) else t.String(len(parameter) + 1)
+            return _check_parameter(c, node, index)
         case ast.ParameterCount():
             return t.INT64
         case ast.Name():
@@ -87,3 +87,11 @@ def check_expression(c: Checker, node: ast.Expr) -> Type | None:
             return check_if(c, node)
         case _:
             assert_never(node)
+
+
+def _check_parameter(c: Checker, node: ast.Expr, index: int) -> Type:
+    parameter = c.folder.parameter(index)
+    if index > len(c.parameters) or not c.parameters[index - 1]:
+        message = f"Positional parameter ${index} is empty or not provided. "
+        c.diagnostics.warning(Code.MISSING_PARAMETER, node.span, message)
+    return literal_type(parameter) if isinstance(parameter, int) else t.String(len(parameter) + 1)

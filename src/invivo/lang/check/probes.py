@@ -71,10 +71,13 @@ def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagn
         except NoSuchProbeError as error:
             code = Code.BAD_ATTACH_POINT if error.malformed else Code.NO_MATCH
             if error.malformed or config.missing_probes == "error":
-                diagnostics.error(code, written.span, error.message, error.hint)
+                diagnostics.error(code, written.span, error.message, error.hint, classic=error.classic)
             elif config.missing_probes == "warn":
-                skipping = " Skipping." if error.message.startswith("No matches for ") else ""
-                diagnostics.warning(code, written.span, error.message + skipping, error.hint)
+                said = error.classic or error.message
+                skipping = " Skipping." if said.startswith("No matches for ") else ""
+                classic = error.classic and error.classic + skipping
+                message = error.message if classic else error.message + skipping
+                diagnostics.warning(code, written.span, message, error.hint, classic=classic)
     return points
 
 
