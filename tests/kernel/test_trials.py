@@ -87,7 +87,7 @@ def test_names_are_told_apart(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_words(["--test", "-e", "test:n { } test:n { }"]) == 1
     assert '"n" was used as the name for more than one TEST probe' in capfd.readouterr().err
     assert run_words(["--test", "--bench", "-e", "test:n { }"]) == 1
-    assert "only one of --mode, --test, --bench and --fmt" in capfd.readouterr().err
+    assert "USAGE: --bench conflicts with existing --mode" in capfd.readouterr().err
 
 
 def test_what_is_not_there_says_why(capfd: pytest.CaptureFixture[str]) -> None:

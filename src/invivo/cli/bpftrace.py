@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,6 @@ from invivo.cli.process import run_process
 from invivo.cli.sources import OutputFileError, decoded, read_source
 from invivo.diagnostics import CompileError, Severity, SourceFile
 from invivo.errors import InvivoError
-from invivo.version import VERSION
 
 # The release whose language and command line this is.
 BPFTRACE_VERSION = "0.26.1"
@@ -42,7 +42,7 @@ OPTIONS = (
     Option(("-V", "--version"), help="print the version"),
     Option(("-v", "--verbose"), help="verbose messages"),
     Option(("--dry-run",), help="terminate after attaching all the probes"),
-    Option(("-d", "--debug"), "STAGE", "show a stage: ast, types, codegen, codegen-opt, libbpf, verifier, dis, all"),
+    Option(("-d", "--debug"), "STAGE", "show a stage, and run: ast, types, libbpf, verifier, dis, all"),
     Option(("--no-feature",), "FEATURE[,FEATURE]", "do not use kprobe_multi, kprobe_session, uprobe_multi"),
     Option(("--probe-filter",), "REGEX", "attach only probes whose names match"),
     Option(("-b", "--btf"), hidden=True),
@@ -80,12 +80,12 @@ EXAMPLES:
 _FEATURES = ("kprobe_multi", "kprobe_session", "uprobe_multi")
 _MODES = ("codegen", "compiler-bench", "bench", "test", "format")
 _STAGES = {
-    "all": ("ast", "ir", "bpf"),
+    "all": ("ast", "bpf"),
     "ast": ("ast",),
     "parse": ("ast",),
     "types": ("ast",),
-    "codegen": ("ir",),
-    "codegen-opt": ("ir",),
+    "codegen": (),
+    "codegen-opt": (),
     "dis": ("bpf",),
     "libbpf": (),
     "verifier": (),
@@ -93,10 +93,12 @@ _STAGES = {
 # What bpftrace can do and invivo cannot: said at once instead of ignored.
 _NO_LLVM = "it compiles without LLVM"
 _ABSENT = {
-    "emit-elf": "it loads programs without an ELF file; -d dis shows them",
-    "emit-llvm": _NO_LLVM,
-    "aot": "it needs no compiler where a program runs",
-    "compiler-bench": _NO_LLVM,
+    "--emit-elf": "it loads programs without an ELF file; -d dis shows them",
+    "--emit-llvm": f"{_NO_LLVM}; -d dis shows the programs",
+    "--aot": "it needs no compiler where a program runs",
+    "--mode compiler-bench": _NO_LLVM,
+    "-d codegen": f"{_NO_LLVM}; -d dis shows the programs",
+    "-d codegen-opt": f"{_NO_LLVM}; -d dis shows the programs",
 }
 _SHORT_MODES = {"test": "test", "bench": "bench", "fmt": "format"}
 
@@ -148,7 +150,7 @@ def _command(words: list[str]) -> int:
         sys.stdout.write(USAGE)
         return 0
     if arguments.has("version"):
-        sys.stdout.write(f"bpftrace v{BPFTRACE_VERSION} (invivo {VERSION})\n")
+        sys.stdout.write(f"bpftrace v{BPFTRACE_VERSION}\n")
         return 0
     _check(arguments)
     if arguments.has("info"):
@@ -177,18 +179,24 @@ def _check(arguments: Arguments) -> None:
     for feature in ",".join(arguments.values("no-feature")).split(","):
         if feature and feature not in _FEATURES:
             raise FatalError(f"USAGE: --no-feature can only have values {', '.join(_FEATURES)}.")
-    for stage in _stages(arguments):
+    stages = _stages(arguments)
+    for stage in stages:
         if stage not in _STAGES:
             raise FatalError(f"USAGE: invalid option for -d: {stage}")
     mode = arguments.value("mode")
     if mode is not None and mode not in _MODES:
         raise FatalError(f"USAGE: invalid option for --mode: {mode}")
-    named = {name for name in _SHORT_MODES if arguments.has(name)} | ({mode} if mode else set())
-    if len({_SHORT_MODES.get(name, name) for name in named}) > 1:
-        raise FatalError("USAGE: only one of --mode, --test, --bench and --fmt can be given.")
-    for name, reason in _ABSENT.items():
-        if arguments.has(name) or mode == name:
-            raise FatalError(f"ERROR: {'--mode ' if mode == name else '--'}{name} is not supported by invivo: {reason}")
+    _check_modes(arguments, mode)
+    absent = [name for name in _ABSENT if arguments.has(name.removeprefix("--"))]
+    absent += [name for name in (*(f"-d {stage}" for stage in stages), f"--mode {mode}") if name in _ABSENT]
+    for name in absent:
+        raise FatalError(f"ERROR: {name} is not supported by invivo: {_ABSENT[name]}")
+
+
+def _check_modes(arguments: Arguments, mode: str | None) -> None:
+    short = [name for name in _SHORT_MODES if arguments.has(name)]
+    if len(short) + (mode is not None) > 1:
+        raise FatalError(f"USAGE: --{short[-1]} conflicts with existing --mode")
 
 
 def _mode(arguments: Arguments) -> str:
@@ -212,7 +220,7 @@ def _pid(arguments: Arguments) -> int | None:
     try:
         os.stat(f"/proc/{pid}")
     except OSError as problem:
-        raise FatalError(f"ERROR: Failed to attach to pid: {problem.strerror}: {pid}") from problem
+        raise FatalError(f"ERROR: Failed to attach to pid: {os.strerror(errno.ESRCH)}: {pid}") from problem
     return pid
 
 
@@ -283,7 +291,6 @@ def _format(arguments: Arguments) -> int:
 
 
 def _run(arguments: Arguments) -> int:
-    from invivo.cli.run import split_command
     from invivo.cli.tracing import PrivilegeError, Request, trace
     from invivo.probes.provider import Role
     from invivo.target import Scope
@@ -294,7 +301,7 @@ def _run(arguments: Arguments) -> int:
     request = Request(
         source=source,
         parameters=tuple(words + arguments.after),
-        command=split_command(arguments.value("cmd")),
+        command=_command_of(arguments),
         pid=pid,
         scope=Scope.ALL if pid is None else Scope.PROCESS,
         form=arguments.value("f") or "text",
@@ -303,6 +310,7 @@ def _run(arguments: Arguments) -> int:
         quiet=arguments.has("quiet"),
         verbose=arguments.has("verbose"),
         dump=tuple(stage for each in _stages(arguments) for stage in _STAGES[each]),
+        verifier_log=not {"verifier", "all"}.isdisjoint(_stages(arguments)),
         wanted=_filter(arguments),
         trial={"test": Role.TEST, "bench": Role.BENCH}.get(_mode(arguments)),
         dry_run=arguments.has("dry-run"),
@@ -326,6 +334,26 @@ def _run(arguments: Arguments) -> int:
     except InvivoError as problem:
         hint = f"\nHINT: {problem.hint}" if problem.hint else ""
         raise FatalError(f"ERROR: {problem}{hint}", status=_status_of(problem)) from problem
+
+
+def _command_of(arguments: Arguments) -> tuple[str, ...]:
+    """The words of -c, of which the first is a program."""
+    text = arguments.value("cmd")
+    if text is None:
+        return ()
+    from invivo.cli.run import split_command
+    from invivo.errors import ProcessError
+    from invivo.runtime.process import find_command
+
+    try:
+        words = split_command(text)
+        if os.access(find_command(words[0]), os.X_OK):
+            return words
+    except UsageError as mistake:
+        raise FatalError(f"ERROR: Failed to fork child: {mistake.message}") from mistake
+    except ProcessError:
+        pass
+    raise FatalError(f"ERROR: Failed to fork child: path '{words[0]}' does not exist or is not executable")
 
 
 def _filter(arguments: Arguments) -> Callable[[str], object] | None:

@@ -37,6 +37,17 @@ def describe_image(image: Image, *, every_point: bool = False) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def describe_attaching(image: Image) -> str:
+    """What bpftrace says of each probe with ``-v``, in the order of the script."""
+    points = [point for program in image.programs if program.order >= 0 for point in program.plan.points]
+    return "".join(
+        f"Attaching '{point.name}' probe\n"
+        if point.name in ("begin", "end")
+        else f"Trying to attach probe: {point.name}\n"
+        for point in points
+    )
+
+
 def _format_map(spec: MapSpec) -> str:
     frozen = " frozen" if spec.frozen else ""
     flags = f" flags {spec.flags:#x}" if spec.flags else ""

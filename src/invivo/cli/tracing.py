@@ -53,6 +53,7 @@ class Request(Record):
 
     ``form``: text, json, ndjson. ``buffering``: "" (what suits the output), line, full, none.
     ``environment``: variables whose settings (``BPFTRACE_MAX_STRLEN``) win over the program's own.
+    ``dump``: stages to be shown; bpftrace runs the program then, invivo does not. ``verifier_log``: shown, too.
     ``bpftrace``: that command's meaning of everything. ``include_folders``, ``includes``: of C headers.
     """
 
@@ -71,6 +72,7 @@ class Request(Record):
     quiet: bool = False
     verbose: bool = False
     dump: tuple[str, ...] = ()
+    verifier_log: bool = False
     dry_run: bool = False
     unsafe: bool = False
     warnings: bool = False
@@ -84,7 +86,8 @@ class Request(Record):
 def trace(request: Request) -> int:
     """Do what is asked; return the exit status. Raises `CompileError`, `InvivoError`."""
     # Before any thread or kernel object exists: a fork copies the whole process.
-    child = Child(request.command) if request.command and not request.dump else None
+    shows_only = bool(request.dump) and not request.bpftrace
+    child = Child(request.command) if request.command and not shows_only else None
     try:
         compilation = compile_request(request)
         if request.dump:
@@ -92,6 +95,8 @@ def trace(request: Request) -> int:
 
             for stage in request.dump:
                 sys.stdout.write(format_stage(compilation, stage))
+            sys.stdout.flush()
+        if shows_only:
             return 0
         return _session(request, compilation, child)
     finally:
@@ -147,9 +152,8 @@ def check_privileges() -> None:
 def _session(request: Request, compilation: Compilation, child: Child | None) -> int:
     check_privileges()
     if request.verbose:
-        from invivo.cli.dump import describe_image
-
-        say(describe_image(compilation.image))
+        _say_what_is_attached(compilation, bpftrace=request.bpftrace)
+    logs = request.verifier_log or (request.verbose and not request.bpftrace)
     try:
         with Output(request.output) as stream:
             escape = display if os.isatty(stream.fd) else None
@@ -163,14 +167,14 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                     cgroup=request.cgroup,
                     dry_run=request.dry_run,
                     escape=escape,
-                    log_level=1 if request.verbose else 0,
+                    log_level=1 if logs else 0,
                 ),
             )
             with session:
+                for name, log in session.logs() if logs else ():
+                    say(f"verifier's log of {name}:\n{log}")
                 if request.trial is not None:
                     return _show_trials(session, request, stream)
-                for name, log in session.logs() if request.verbose else ():
-                    say(f"verifier's log of {name}:\n{log}")
                 sink = open_sink(
                     request.form,
                     stream,
@@ -179,12 +183,18 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                     _sink_options(request, compilation, terminal=escape is not None),
                 )
                 collect_from_now()
-                _show(session, sink, stream)
+                _show(session, sink, hook=request.bpftrace)
                 return session.status
     except VerifierError as refusal:
-        if request.verbose:
+        if request.verbose or logs:
             say(refusal.log)
         raise
+
+
+def _say_what_is_attached(compilation: Compilation, *, bpftrace: bool) -> None:
+    from invivo.cli.dump import describe_attaching, describe_image
+
+    say(describe_attaching(compilation.image) if bpftrace else describe_image(compilation.image))
 
 
 def _show_trials(session: Session, request: Request, stream: Output) -> int:
@@ -219,16 +229,40 @@ def _header(request: Request) -> Header:
     return Header(VERSION, os.uname().release, ((source.name, source.text),), tuple(sys.argv[1:]))
 
 
-def _show(session: Session, sink: Sink, stream: Output) -> None:
-    """Give every event to the output; whatever happens, what came is written.
-
-    Who waits for the probes to be attached asks for a line that says so, in the environment.
-    """
+def _show(session: Session, sink: Sink, *, hook: bool) -> None:
+    """Give every event to the output; whatever happens, what came is written."""
     try:
-        if os.environ.get(_NOTIFY):
-            stream.write(f"{_NOTIFY}\n".encode())
-        for events in session.batches():
+        batches = session.batches()
+        for events in batches:  # the first one says that everything is attached
+            sink.events(events)
+            sink.flush()
+            _tell_attached(hook=hook)
+            break
+        for events in batches:
             sink.events(events)
             sink.flush()
     finally:
         sink.close()
+        if "NOTIFY_SOCKET" in os.environ:
+            notify_service("STOPPING=1")
+
+
+def _tell_attached(*, hook: bool) -> None:
+    """Tell whoever waits for it that everything is attached: a service's supervisor, or a test (``hook``)."""
+    if hook and _NOTIFY in os.environ:
+        sys.stdout.write(f"{_NOTIFY}\n")
+        sys.stdout.flush()
+    if "NOTIFY_SOCKET" in os.environ:
+        notify_service("READY=1")
+
+
+def notify_service(state: str) -> None:
+    """Tell the supervisor of a service its state, as sd_notify(3) does; that nobody listens does not matter."""
+    import socket
+
+    address = os.environ["NOTIFY_SOCKET"]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
+    except OSError:
+        return

@@ -1,0 +1,126 @@
+"""bpftrace's own command line: what each option does and says, with which exit status and on which stream."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from invivo.cli.bpftrace import run_words
+
+BPFTRACE = (sys.executable, "-c", "from invivo.cli.bpftrace import main; main()")
+NO_LLVM = "it compiles without LLVM"
+HOOK = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
+
+
+def bpftrace(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (*BPFTRACE, *words),
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | (env or {}),
+        check=False,
+    )
+
+
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_words(["--version"]) == 0
+    assert capfd.readouterr().out == "bpftrace v0.26.1\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["-kk"], "ERROR: -kk has been deprecated.", id="-kk"),
+        pytest.param(["-k", "--no-warnings"], "USAGE: -k conflicts with --no-warnings", id="-k --no-warnings"),
+        pytest.param(["--test", "--bench"], "USAGE: --bench conflicts with existing --mode", id="--test --bench"),
+        pytest.param(["--mode", "test", "--fmt"], "USAGE: --fmt conflicts with existing --mode", id="--mode --fmt"),
+        pytest.param(["--mode", "nope"], "USAGE: invalid option for --mode: nope", id="--mode"),
+        pytest.param(["-d", "ast,nope"], "USAGE: invalid option for -d: nope", id="-d"),
+        pytest.param(["-d", "codegen"], f"ERROR: -d codegen is not supported by invivo: {NO_LLVM}", id="-d codegen"),
+        pytest.param(["-d", "codegen-opt"], "ERROR: -d codegen-opt is not supported by invivo", id="-d codegen-opt"),
+        pytest.param(["--no-feature", "nope"], "USAGE: --no-feature can only have values", id="--no-feature"),
+        pytest.param(["-p", "nope"], "ERROR: Failed to parse pid: ", id="-p word"),
+        pytest.param(["-p", "4194305"], "ERROR: Pid out of range: 4194305\n", id="-p too large"),
+        pytest.param(["-p", "4194303"], "ERROR: Failed to attach to pid: No such process", id="-p nobody"),
+        pytest.param(
+            ["-c", "nope-nope -x"],
+            "ERROR: Failed to fork child: path 'nope-nope' does not exist or is not executable\n",
+            id="-c nothing",
+        ),
+        pytest.param(
+            ["-c", "/etc/passwd"],
+            "ERROR: Failed to fork child: path '/etc/passwd' does not exist or is not executable\n",
+            id="-c no program",
+        ),
+        pytest.param(["-c", "'"], "ERROR: Failed to fork child: -c: no closing quotation", id="-c quotes"),
+        pytest.param(
+            ["-o", "/nope/x"], 'ERROR: Failed to open output file: "/nope/x": No such file or directory\n', id="-o"
+        ),
+        pytest.param(["-B"], "option requires an argument -- 'B'\nUSAGE:", id="a value is missing"),
+    ],
+)
+def test_refusals(words: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    # -e first: a missing value is at the end
+    assert run_words(["-e", "begin { }", *words]) == 1
+    printed = capfd.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
+
+
+def test_a_stage_is_shown_and_the_program_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_words(["-q", "-d", "ast", "-e", 'begin { printf("%d\\n", 6 * 7); }']) == 0
+    assert capfd.readouterr().out == 'begin {\n    printf("%d\\n", 6 * 7);\n}\n42\n\n\n'
+    assert run_words(["-q", "-d", "verifier", "-d", "libbpf", "-e", "begin { }"]) == 0
+    assert "verifier's log of probe0:\nprocessed " in capfd.readouterr().err
+
+
+def test_verbose(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_words(["-v", "-e", "begin { exit(); } tracepoint:syscalls:sys_enter_getsid /0/ { }"]) == 0
+    assert capfd.readouterr().err == (
+        "Attaching 'begin' probe\nTrying to attach probe: tracepoint:syscalls:sys_enter_getsid\nAttached 2 probes\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_hook_of_tests(form: str) -> None:
+    done = bpftrace("-q", "-f", form, "-e", 'begin { printf("x\\n"); }', env={HOOK: "1"})
+    assert done.stdout.startswith(HOOK + "\n")
+    assert "x" in done.stdout.removeprefix(HOOK)
+    assert HOOK not in bpftrace("--dry-run", "-e", "begin { }", env={HOOK: "1"}).stdout
+
+
+def test_the_supervisor_of_a_service_is_told(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(address)
+        listener.settimeout(10)
+        assert bpftrace("-e", "begin { }", env={"NOTIFY_SOCKET": address}).returncode == 0
+        assert [listener.recv(100), listener.recv(100)] == [b"READY=1", b"STOPPING=1"]
+    # Nobody listens any more: that is no reason to fail.
+    assert bpftrace("-e", "begin { }", env={"NOTIFY_SOCKET": address}).returncode == 0
+
+
+def test_dry_run_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    program = 'begin { printf("begin\\n"); @ = 1; } end { printf("end\\n"); } interval:s:1 { }'
+    assert run_words(["--dry-run", "-e", program]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_output_of_the_program_goes_to_a_file_and_the_rest_does_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = tmp_path / "result"
+    program = 'begin { printf("to file\\n"); @a = 1; errorf("to stderr"); } interval:s:100 { }'
+    assert run_words(["-o", str(result), "-e", program, "-c", "/bin/echo from the command"]) == 0
+    printed = capfd.readouterr()
+    assert result.read_text() == "to file\n\n\n@a: 1\n"
+    assert printed.out == "from the command\n"
+    assert "Attached 2 probes\n" in printed.err
+    assert "ERROR: to stderr\n" in printed.err
