@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from invivo.cli import tracing
 from invivo.cli.bpftrace import run_words
+from invivo.probes.facts import LiveFacts
 
 BPFTRACE = (sys.executable, "-c", "from invivo.cli.bpftrace import main; main()")
 NO_LLVM = "it compiles without LLVM"
@@ -124,3 +126,45 @@ def test_output_of_the_program_goes_to_a_file_and_the_rest_does_not(
     assert printed.out == "from the command\n"
     assert "Attached 2 probes\n" in printed.err
     assert "ERROR: to stderr\n" in printed.err
+
+
+def test_features_that_are_not_used() -> None:
+    without = LiveFacts(without=("kprobe_multi", "uprobe_multi"))
+    assert not without.has("kprobe_multi")
+    assert not without.has("uprobe_multi")
+    assert without.has("btf")
+
+
+def test_what_the_command_line_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tracing.Request] = []
+
+    def trace(request: tracing.Request) -> int:
+        asked.append(request)
+        return 0
+
+    monkeypatch.setattr(tracing, "trace", trace)
+    words = ["--no-feature", "uprobe_multi,kprobe_multi", "--no-feature", "kprobe_session"]
+    assert run_words([*words, "--traceable-functions", "/list", "--debuginfo", "/a:+/b", "-e", "begin { }"]) == 0
+    (request,) = asked
+    assert request.without == ("uprobe_multi", "kprobe_multi", "kprobe_session")
+    assert request.functions_file == "/list"
+    assert request.debug_directories == ("/a", "/b")
+
+
+def test_a_list_of_traceable_functions(tmp_path: Path) -> None:
+    functions = tmp_path / "functions"
+    functions.write_text("vfs_read\nvfs_write\ntcp_reset [tcp]\n")
+    facts = LiveFacts(functions_file=str(functions))
+    assert facts.functions("*", "*") == ["tcp_reset", "vfs_read", "vfs_write"]
+    assert facts.functions("vmlinux", "*_r*") == ["vfs_read"]
+    assert run_words(["--traceable-functions", str(functions), "--dry-run", "-e", "begin { }"]) == 0
+
+
+def test_nameless_members_of_a_listed_type(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_words(["-lv", "union bpf_attr"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].endswith("union bpf_attr {")
+    assert lines[1:3] == ["        struct {", "                __u32 map_type;"]
+    assert "        } batch;" in lines
+    assert lines[-1] == "};"
+    assert not any("..." in line for line in lines)

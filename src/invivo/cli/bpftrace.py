@@ -176,8 +176,8 @@ def _check(arguments: Arguments) -> None:
         raise FatalError("USAGE: -k conflicts with --no-warnings")
     if arguments.has("cmd") and arguments.has("pid"):
         raise FatalError("USAGE: Cannot use both -c and -p.", usage=True)
-    for feature in ",".join(arguments.values("no-feature")).split(","):
-        if feature and feature not in _FEATURES:
+    for feature in _unwanted_features(arguments):
+        if feature not in _FEATURES:
             raise FatalError(f"USAGE: --no-feature can only have values {', '.join(_FEATURES)}.")
     stages = _stages(arguments)
     for stage in stages:
@@ -205,6 +205,10 @@ def _mode(arguments: Arguments) -> str:
 
 def _stages(arguments: Arguments) -> list[str]:
     return [stage for value in arguments.values("debug") for stage in value.split(",")]
+
+
+def _unwanted_features(arguments: Arguments) -> tuple[str, ...]:
+    return tuple(feature for value in arguments.values("no-feature") for feature in value.split(",") if feature)
 
 
 def _pid(arguments: Arguments) -> int | None:
@@ -246,7 +250,11 @@ def _list(arguments: Arguments) -> int:
             f"WARNING: It appears that '{pattern}' is a filename but the file does not exist. "
             f"Treating '{pattern}' as a search pattern.\n"
         )
-    facts = LiveFacts(pid, debug_directories=(*_debug_directories(arguments), *DEBUG_DIRECTORIES))
+    facts = LiveFacts(
+        pid,
+        debug_directories=(*_debug_directories(arguments), *DEBUG_DIRECTORIES),
+        functions_file=arguments.value("traceable-functions") or "",
+    )
     write((line for each in pattern.split(",") for line in found(each, facts, verbose=verbose)), "text")
     return 0
 
@@ -316,6 +324,8 @@ def _run(arguments: Arguments) -> int:
         dry_run=arguments.has("dry-run"),
         unsafe=arguments.has("unsafe"),
         debug_directories=_debug_directories(arguments),
+        without=_unwanted_features(arguments),
+        functions_file=arguments.value("traceable-functions") or "",
         warnings=arguments.has("warnings"),
         suppress_warnings=arguments.has("no-warnings"),
         environment=_environment(),

@@ -53,6 +53,7 @@ class Request(Record):
 
     ``form``: text, json, ndjson. ``buffering``: "" (what suits the output), line, full, none.
     ``environment``: variables whose settings (``BPFTRACE_MAX_STRLEN``) win over the program's own.
+    ``without``: features of the kernel that are not used. ``functions_file``: lists the functions to be traced.
     ``dump``: stages to be shown; bpftrace runs the program then, invivo does not. ``verifier_log``: shown, too.
     ``bpftrace``: that command's meaning of everything. ``include_folders``, ``includes``: of C headers.
     """
@@ -63,6 +64,8 @@ class Request(Record):
     pid: int | None = None
     scope: Scope = Scope.ALL
     debug_directories: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    functions_file: str = ""
     form: str = "text"
     output: str | None = None
     wanted: Callable[[str], object] | None = None
@@ -128,6 +131,8 @@ def compile_request(request: Request) -> Compilation:
         wanted=request.wanted,
         trial=request.trial,
         debug_directories=(*request.debug_directories, *DEBUG_DIRECTORIES),
+        without=request.without,
+        functions_file=request.functions_file,
     ) as machine:
         compilation = compile_source(request.source, machine, options)
     if compilation.warnings and not request.suppress_warnings:

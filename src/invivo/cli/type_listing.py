@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from invivo.formats.btf import Btf, BtfKind, BtfType
+from invivo.formats.btf import Btf, BtfKind, BtfMember, BtfType
 from invivo.probes.kernel_types import KernelTypes
 from invivo.probes.names import matcher
 from invivo.probes.provider import Facts
 
+_INDENT = " " * 8
 _KINDS = {
     "struct": (BtfKind.STRUCT,),
     "union": (BtfKind.UNION,),
     "enum": (BtfKind.ENUM, BtfKind.ENUM64),
 }
+_COMPOUND = tuple(kind for kinds in _KINDS.values() for kind in kinds)
+_AROUND = (BtfKind.ARRAY, BtfKind.PTR, BtfKind.CONST, BtfKind.VOLATILE, BtfKind.RESTRICT, BtfKind.TYPE_TAG)
 
 
 def list_types(keyword: str, pattern: str, facts: Facts, *, verbose: bool) -> Iterator[str]:
@@ -31,15 +34,31 @@ def list_types(keyword: str, pattern: str, facts: Facts, *, verbose: bool) -> It
 def declaration(btf: Btf, types: KernelTypes, keyword: str, type_id: int) -> str:
     """A type as C declares it, one member a line."""
     described = btf.type(type_id)
-    lines = [f"{keyword} {described.name} {{"]
-    if keyword == "enum":
-        lines += [f"        {name} = {value}," for name, value in described.values]
+    return f"{keyword} {described.name} {_body(btf, types, described, _INDENT)};"
+
+
+def _body(btf: Btf, types: KernelTypes, described: BtfType, indent: str) -> str:
+    """What a type consists of, in braces; ``indent`` is that of its members."""
+    if described.kind in _KINDS["enum"]:
+        lines = [f"{name} = {value}," for name, value in described.values]
     else:
-        lines += _members(btf, types, described)
-    return "\n".join([*lines, "};"])
+        lines = [_member(btf, types, member, indent) for member in described.members]
+    return "\n".join(["{", *(indent + line for line in lines), indent.removesuffix(_INDENT) + "}"])
 
 
-def _members(btf: Btf, types: KernelTypes, described: BtfType) -> Iterator[str]:
-    for member in described.members:
-        width = f" : {member.bit_size}" if member.bit_size else ""
-        yield f"        {types.declaration(member.type, member.name)}{width};"
+def _member(btf: Btf, types: KernelTypes, member: BtfMember, indent: str) -> str:
+    width = f" : {member.bit_size}" if member.bit_size else ""
+    declared = types.declaration(member.type, member.name)
+    nameless = _nameless(btf, member.type)
+    if nameless is not None:
+        declared = declared.replace("{...}", _body(btf, types, nameless, indent + _INDENT), 1)
+    return f"{declared}{width};"
+
+
+def _nameless(btf: Btf, type_id: int) -> BtfType | None:
+    """The struct, union or enum without a name that a member is, is an array of, or points to."""
+    described = btf.type(type_id) if type_id else None
+    while described is not None and described.kind in _AROUND:
+        described = btf.type(described.target) if described.target else None
+    is_nameless = described is not None and described.kind in _COMPOUND and not described.name
+    return described if is_nameless else None

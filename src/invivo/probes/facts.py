@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from invivo.errors import InvivoError, NotSupportedError
@@ -25,9 +25,21 @@ class LiveFacts:
     """The running kernel, as providers ask about it (`probes.provider.Facts`)."""
 
     def __init__(
-        self, pid: int | None = None, *, unsafe: bool = False, debug_directories: Sequence[str] = DEBUG_DIRECTORIES
+        self,
+        pid: int | None = None,
+        *,
+        unsafe: bool = False,
+        debug_directories: Sequence[str] = DEBUG_DIRECTORIES,
+        without: Collection[str] = (),
+        functions_file: str = "",
     ) -> None:
-        """``debug_directories``: where files of debug information are looked for."""
+        """``debug_directories``: where files of debug information are looked for.
+
+        ``without``: features that are not to be used.  ``functions_file``: lists the traceable functions
+        instead of the kernel's own list.
+        """
+        self._without = without
+        self._functions_file = functions_file
         self.pid = pid
         self.unsafe = unsafe
         self.remarks: list[str] = []
@@ -73,7 +85,7 @@ class LiveFacts:
     def functions(self, module: str, pattern: str) -> list[str]:
         """Return the functions that the kernel's tracer lists: ``NAME`` or ``NAME [MODULE]`` on a line."""
         try:
-            lines = self.tracefs().functions().splitlines()
+            lines = self._function_list().splitlines()
         except (OSError, InvivoError) as error:
             raise NotSupportedError("a list of traceable functions is", hint=str(error)) from error
         in_module, named = names.matcher(module), names.matcher(pattern)
@@ -83,6 +95,12 @@ class LiveFacts:
             if named(name) and in_module(bracketed.strip("[]") or "vmlinux"):
                 found.add(name)
         return sorted(found)
+
+    def _function_list(self) -> str:
+        if self._functions_file:
+            with open(self._functions_file, encoding="utf-8", errors="surrogateescape") as file:
+                return file.read()
+        return self.tracefs().functions()
 
     def kernel_address(self, symbol: str) -> int | None:
         if self._kallsyms is None:
@@ -126,6 +144,8 @@ class LiveFacts:
         return processes.pid_namespace()
 
     def has(self, feature: str) -> bool:
+        if feature in self._without:
+            return False
         if self._features is None:
             # They look at the types that are read already (and are handed no reference to this object).
             btf = self.btf()

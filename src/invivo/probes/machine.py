@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from invivo import probes
 from invivo.formats.elf import DEBUG_DIRECTORIES
@@ -28,15 +28,24 @@ class Machine:
         debug_directories: Sequence[str] = DEBUG_DIRECTORIES,
         wanted: Callable[[str], object] | None = None,
         trial: Role | None = None,
+        without: Collection[str] = (),
+        functions_file: str = "",
     ) -> None:
         """``wanted``: whether an event of a name is to be attached; what the session runs itself always is.
 
+        ``without`` and ``functions_file``: see `LiveFacts`.
         ``trial``: only tests, or only benchmarks; otherwise there are none of them.
         """
         self._trial = trial
         self.scope = scope
         self._wanted = wanted
-        self.facts = facts or LiveFacts(pid, unsafe=unsafe, debug_directories=debug_directories)
+        self.facts = facts or LiveFacts(
+            pid,
+            unsafe=unsafe,
+            debug_directories=debug_directories,
+            without=without,
+            functions_file=functions_file,
+        )
 
     def close(self) -> None:
         """Give back what was opened for answers; later questions open it again."""

@@ -174,8 +174,8 @@ class Session:
                 case Role.EVENT | Role.WATCH | Role.TIMER:
                     events.append((program, handle))
                     self._lives = self._lives or program.order >= 0
-        if self._signal_programs:
-            self._signals.listen()
+        if self._signal_programs or (self.options.bpftrace and self.options.signals):
+            self._signals.listen()  # bpftrace is not killed by a SIGUSR1 that no probe waits for
         for handle in begins:
             handle.run()
         if self._is_over_already():
