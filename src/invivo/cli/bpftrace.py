@@ -357,10 +357,11 @@ def _command_of(arguments: Arguments) -> tuple[str, ...]:
 
     try:
         words = split_command(text)
-        if os.access(find_command(words[0]), os.X_OK):
-            return words
     except UsageError as mistake:
         raise FatalError(f"ERROR: Failed to fork child: {mistake.message}") from mistake
+    try:
+        if os.access(find_command(words[0]), os.X_OK):
+            return words
     except ProcessError:
         pass
     raise FatalError(f"ERROR: Failed to fork child: path '{words[0]}' does not exist or is not executable")
