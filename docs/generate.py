@@ -122,8 +122,10 @@ def _where(feature: str) -> str:
 
 
 def _option(key: str, option: Option) -> str:
-    default = getattr(option.holder(), option.field)
+    default = None if option.holder is None else getattr(option.holder(), option.field)
     match default:
+        case None:
+            shown = "-"
         case bool():
             shown = "true" if default else "false"
         case "":

@@ -103,12 +103,18 @@ def test_no_value(text: str) -> None:
         ("-0x10", -16),
         ("010", 8),
         ("-010", -8),
+        ("1e3", 1000),
+        ("10ms", 10_000_000),
+        ("5u", 5),
+        ("18446744073709551615", (1 << 64) - 1),
     ],
 )
 def test_number_of_a_parameter(text: str, value: int) -> None:
     assert parse_number(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "-", "word", "0x", "0xg", "08", "1.5", "1e3", "12x", "--1", "+1"])
+@pytest.mark.parametrize(
+    "text", ["", "-", "word", "0x", "0xg", "08", "1.5", "12x", "1_", "18446744073709551616", "--1", "+1"]
+)
 def test_what_is_no_number(text: str) -> None:
     assert parse_number(text) is None

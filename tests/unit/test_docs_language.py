@@ -95,4 +95,4 @@ def test_what_a_probe_has_is_what_hints_and_manual_say(provider: str) -> None:
     target = FixtureTarget(trial=Role(provider) if provider in ("test", "bench") else None)
     (plan,) = target.plan(target.expand(probe_spec(_PROBES[provider])), frozenset())
     said = {feature for feature, names in FEATURE_PROBES.items() if provider in names}
-    assert plan.context.features - {"iter", "result", "unique"} == said
+    assert plan.context.features - {"iter", "result"} == said

@@ -88,16 +88,45 @@ def test_a_renamed_key_is_read_and_warned_of() -> None:
     assert [(found.code, found.severity) for found in diagnostics.found] == [(Code.DEPRECATED, Severity.WARNING)]
 
 
-@pytest.mark.parametrize("key", ["log_size", "use_blazesym", "unstable_macro"])
-def test_keys_without_effect_are_accepted(key: str) -> None:
+@pytest.mark.parametrize("key", ["log_size", "use_blazesym", "lazy_symbolication"])
+def test_keys_that_only_have_to_be_right(key: str) -> None:
     config, settings, diagnostics = _read(f"{key} = 1")
     assert (config, settings) == (Config(), Settings())
     assert diagnostics.found == []
 
 
+@pytest.mark.parametrize("key", ["symbol_source", "unstable_macro"])
+def test_keys_without_effect_are_accepted_and_warned_of(key: str) -> None:
+    config, settings, diagnostics = _read(f"{key} = 1")
+    assert (config, settings) == (Config(), Settings())
+    assert [(found.severity, found.message) for found in diagnostics.found] == [
+        (Severity.WARNING, f"{key} is deprecated and has no effect")
+    ]
+
+
+def test_keys_of_the_environment_only() -> None:
+    diagnostics = _read('BPFTRACE_BTF = "/tmp"')[2]
+    assert [found.message for found in diagnostics.found] == ["btf: can only be set as an environment variable"]
+
+
+@pytest.mark.parametrize(("value", "mode"), [("0", "NONE"), ("1", ""), ("NONE", "NONE"), ("PER_PID", "PER_PID")])
+def test_user_symbols_were_a_switch_once(value: str, mode: str) -> None:
+    assert _read(f"cache_user_symbols = {value}")[1].cache_user_symbols == mode
+    assert _read("", {"BPFTRACE_CACHE_USER_SYMBOLS": value})[1].cache_user_symbols == mode
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert _read("", {"BPFTRACE_MAX_STRLEN": "", "BPFTRACE_STR_TRUNC_TRAILER": ""})[1] == Settings(
+        truncation_trailer=""
+    )
+
+
 @pytest.mark.parametrize("key", OPTIONS)
 def test_every_option_names_a_field_and_has_a_valid_default(key: str) -> None:
     option = OPTIONS[key]
+    if option.holder is None:
+        assert option.field == ""
+        return
     default = getattr(option.holder(), option.field)
     assert type(default) is option.kind
     assert not option.choices or default in (*option.choices, "")  # "": the runtime chooses

@@ -26,9 +26,12 @@ _LICENSES = (
 
 
 class Option(Record, eq=False):
-    """One key: the record that holds it, its field, what it is for, and what it may be."""
+    """One key: the record that holds it, its field, what it is for, and what it may be.
 
-    holder: type[Config] | type[Settings]
+    ``holder`` is None for a key that only has to be right: what it would change is not there to be changed.
+    """
+
+    holder: type[Config] | type[Settings] | None
     field: str
     kind: type[int] | type[bool] | type[str]
     doc: str
@@ -101,20 +104,23 @@ OPTIONS: dict[str, Option] = {
         ("PER_PID", "PER_PROGRAM", "NONE"),
     ),
     "show_debug_info": Option(Settings, "show_debug_info", bool, "accepted: places in source files in stacks"),
+    "lazy_symbolication": Option(None, "", bool, "accepted: symbols are always looked up when they are shown"),
+    "log_size": Option(None, "", int, "accepted: the verifier's log is as long as it needs to be"),
+    "use_blazesym": Option(None, "", bool, "accepted: invivo reads symbols itself"),
+    "unstable_dw_ustack": Option(None, "", str, "accepted", ("enable", "warn", "error")),
 }
 _WITHOUT_EFFECT = frozenset(
     {
-        "lazy_symbolication",
-        "log_size",
-        "use_blazesym",
         "symbol_source",
         "max_type_res_iterations",
         "unstable_addr",
         "unstable_import",
         "unstable_macro",
         "unstable_map_decl",
-        "unstable_dw_ustack",
     }
+)
+_ENVIRONMENT_ONLY = frozenset(
+    {"btf", "color", "debug_output", "dummy_ts_map", "kernel_build", "kernel_source", "vmlinux", "verify_llvm_ir"}
 )
 _RENAMED = {
     "strlen": "max_strlen",
@@ -131,9 +137,9 @@ def read_config(
     values: dict[type, dict[str, int | bool | str]] = {Config: {}, Settings: {}}
     for entry in () if block is None else block.entries:
         _set(entry.key.lower().removeprefix(_PREFIX), entry.value, entry.span, values, diagnostics)
-    for key in OPTIONS:
+    for key, option in OPTIONS.items():
         text = environment.get((_PREFIX + key).upper())
-        if text is not None:
+        if text or (text is not None and option.kind is str and not option.choices):
             _set(key, text, None, values, diagnostics)
     config = replace(Config(), **values[Config])
     return config, replace(Settings(max_strlen=config.max_strlen), **values[Settings])
@@ -151,6 +157,10 @@ def _set(
         diagnostics.warning(Code.DEPRECATED, span, f"{key} has been renamed, please use {new}")
         key = new
     if key in _WITHOUT_EFFECT:
+        diagnostics.warning(Code.DEPRECATED, span, f"{key} is deprecated and has no effect")
+        return
+    if key in _ENVIRONMENT_ONLY:
+        diagnostics.error(Code.BAD_CONFIG, span, f"{key}: can only be set as an environment variable")
         return
     option = OPTIONS.get(key)
     if option is None:
@@ -159,16 +169,25 @@ def _set(
             Code.BAD_CONFIG, span, f"{key}: not a known configuration option", f"did you mean {near}?" if near else None
         )
         return
+    if key == "cache_user_symbols" and (number := _read_int(value)) is not None:
+        if number:
+            return  # it was a switch once: 0 is off, the rest is as if it were not there
+        value = "NONE"
     read = _READ[option.kind](value)
     if read is None or (option.choices and read not in option.choices):
         expected = ", ".join(option.choices) or {int: "a number", bool: "true or false", str: "a text"}[option.kind]
-        diagnostics.error(Code.BAD_CONFIG, span, f"invalid value for {key}: {value}", f"expected {expected}")
+        diagnostics.error(Code.BAD_CONFIG, span, f"invalid value for {key}: {_spelled(value)}", f"expected {expected}")
         return
     if isinstance(read, int) and option.kind is int and not option.least <= read <= option.most:
         expected = f"expected {option.least} to {option.most}"
         diagnostics.error(Code.BAD_CONFIG, span, f"{key} is out of range: {value}", expected)
         return
-    values[option.holder][option.field] = read
+    if option.holder is not None:
+        values[option.holder][option.field] = read
+
+
+def _spelled(value: int | bool | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _read_int(value: int | bool | str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from invivo.lang import ast
+from invivo.lang.parse.literals import BadLiteralError, parse_integer
 
 
 class Folder:
@@ -129,14 +130,12 @@ _BINARY: dict[str, Callable[[int, int], int]] = {
 
 
 def parse_number(text: str) -> int | None:
-    """Read a script argument as an integer: decimal, hexadecimal, octal, with ``_``; or None."""
-    sign = -1 if text.startswith("-") else 1
-    digits = text.removeprefix("-").replace("_", "")
-    try:
-        if digits[:2].lower() == "0x":
-            return sign * int(digits, 16)
-        if digits.startswith("0") and len(digits) > 1:
-            return sign * int(digits, 8)
-        return sign * int(digits) if digits.isdigit() else None
-    except ValueError:
+    """Read a script argument as an integer, in any form that a literal has, with a sign; or None."""
+    digits = text.removeprefix("-")
+    if not digits[:1].isdigit():
         return None
+    try:
+        value, _ = parse_integer(digits)
+    except BadLiteralError:
+        return None
+    return _in_range(-value if text.startswith("-") else value)
