@@ -183,16 +183,29 @@ class Scope(Enum):
     TREE = "tree"  # -c, or -p with --follow: a set kept up to date from fork and exit
 
 
+class Classic(Record):
+    """The neighbour's words for a probe that cannot be had, where they are not our own.
+
+    ``with_args``: the message if the program reads the probe's arguments. ``hint``: instead of ours.
+    """
+
+    message: str = ""
+    with_args: str = ""
+    hint: str = ""
+
+
 class NoSuchProbeError(Exception):
     """A probe cannot be had; the text says why ("tracepoint:sched:nope cannot be probed ...").
 
     ``hint`` names the nearest ones. The compiler puts the place to it.
     """
 
-    def __init__(self, message: str, hint: str | None = None, *, malformed: bool = False, classic: str = "") -> None:
+    def __init__(
+        self, message: str, hint: str | None = None, *, malformed: bool = False, classic: Classic | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
-        self.classic = classic  # the neighbour's words for it
+        self.classic = classic or Classic()
         self.hint = hint
         self.malformed = malformed  # the attach point's form is wrong, not its target
 

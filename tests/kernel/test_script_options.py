@@ -79,7 +79,7 @@ def test_who_waits_for_the_probes_is_told(capfd: pytest.CaptureFixture[str], mon
 
 def test_a_tracepoint_that_is_not_there_in_both_faces(capfd: pytest.CaptureFixture[str]) -> None:
     assert bpftrace.run_words(["-e", "tracepoint:sched:nope { }"]) == 1
-    assert "stdin:1:1-22: ERROR: Tracepoint not found: sched:nope\n" in capfd.readouterr().err
+    assert "stdin:1:1-22: ERROR: Probe does not exist: tracepoint:sched:nope\n" in capfd.readouterr().err
     assert main.run_words(["run", "-e", "tracepoint:sched:nope { }"]) == 1
     assert "tracepoint:sched:nope cannot be probed on this kernel: no such tracepoint\n" in capfd.readouterr().err
 

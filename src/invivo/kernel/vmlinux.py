@@ -11,13 +11,14 @@ from invivo.formats.buffer import Buffer
 _DIRECTORY = "/sys/kernel/btf"
 
 
-def open_btf(module: str = "", base: Btf | None = None) -> Btf | None:
+def open_btf(module: str = "", base: Btf | None = None, path: str = "") -> Btf | None:
     """Return the kernel's types, or a module's upon its ``base``; None if the kernel has none.
 
+    ``path``: of a file that has them instead.
     Mapped, so only what is looked at is ever read (since Linux 6.16; read as a whole before).
     Raises `BadFileError`.
     """
-    path = f"{_DIRECTORY}/{module or 'vmlinux'}"
+    path = path or f"{_DIRECTORY}/{module or 'vmlinux'}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -32,12 +32,14 @@ class LiveFacts:
         debug_directories: Sequence[str] = DEBUG_DIRECTORIES,
         without: Collection[str] = (),
         functions_file: str = "",
+        btf_path: str = "",
     ) -> None:
         """``debug_directories``: where files of debug information are looked for.
 
         ``without``: features that are not to be used.  ``functions_file``: lists the traceable functions
-        instead of the kernel's own list.
+        instead of the kernel's own list.  ``btf_path``: of a file with the kernel's types instead of its own.
         """
+        self._btf_path = btf_path
         self._without = without
         self._functions_file = functions_file
         self.pid = pid
@@ -67,7 +69,7 @@ class LiveFacts:
 
     def types(self) -> KernelTypes:
         if self._types is None:
-            self._btf = open_btf()
+            self._btf = open_btf(path=self._btf_path)
             self._types = KernelTypes(self._btf)
         return self._types
 

@@ -19,6 +19,7 @@ from invivo.probes.provider import (
     canonical,
     malformed,
     module_and_name,
+    no_match,
     unavailable,
     wrong_number,
 )
@@ -82,7 +83,7 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
         hint = None
         if not names.is_wildcard(function):
             hint = names.did_you_mean(function, facts.types().function_names())
-        raise unavailable(probe, "no such function in the kernel's BTF", hint)
+        raise no_match(probe, "no such function in the kernel's BTF", hint)
     return [
         AttachPoint(spec.provider, canonical(spec.provider, (_MODULE, name)), name, TypedFunction(name))
         for name in found

@@ -11,7 +11,7 @@ from invivo.probes import names
 from invivo.probes.perf_events import context_pointer
 from invivo.probes.provider import Facts, Listed, Provider, Role, canonical, malformed, unavailable, wrong_number
 from invivo.record import Record
-from invivo.target import AttachPoint, Context, ContextLoad, Plan, ProbeSpec, ProgramType
+from invivo.target import AttachPoint, Classic, Context, ContextLoad, Plan, ProbeSpec, ProgramType
 
 # A kind of iterator NAME is a function bpf_iter_NAME in the kernel's BTF, whose argument is a struct bpf_iter__NAME.
 _FUNCTION = "bpf_iter_"
@@ -46,7 +46,8 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     if not _is_there(kind, facts):
         probe = canonical("iter", spec.fields)
         hint = names.did_you_mean(kind, _kinds(facts))
-        raise unavailable(probe, f"iter {kind} not available for your kernel version.", hint)
+        said = f"iter {kind} not available for your kernel version."
+        raise unavailable(probe, said, hint, Classic(said))
     return (AttachPoint("iter", canonical("iter", (kind,)), "", Iterated(kind, pin)),)
 
 

@@ -20,6 +20,7 @@ from invivo.probes.provider import (
     grouped,
     malformed,
     module_and_name,
+    no_match,
     parse_number,
     unavailable,
     wrong_number,
@@ -89,9 +90,9 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
         except NotSupportedError as error:
             raise unavailable(probe, str(error), error.hint) from error
         if not found:
-            raise unavailable(probe, "no such function" if module == "*" else f"no such function in '{module}'")
+            raise no_match(probe, "no such function" if module == "*" else f"no such function in '{module}'")
     elif not facts.types().has_function(function) and facts.kernel_address(function) is None:
-        raise unavailable(probe, "no such function", _hint(function, facts))
+        raise no_match(probe, "no such function", _hint(function, facts))
     else:
         found = [function]
     suffix = f"+{offset}" if offset else ""

@@ -30,10 +30,11 @@ class Machine:
         trial: Role | None = None,
         without: Collection[str] = (),
         functions_file: str = "",
+        btf_path: str = "",
     ) -> None:
         """``wanted``: whether an event of a name is to be attached; what the session runs itself always is.
 
-        ``without`` and ``functions_file``: see `LiveFacts`.
+        ``without``, ``functions_file`` and ``btf_path``: see `LiveFacts`.
         ``trial``: only tests, or only benchmarks; otherwise there are none of them.
         """
         self._trial = trial
@@ -45,6 +46,7 @@ class Machine:
             debug_directories=debug_directories,
             without=without,
             functions_file=functions_file,
+            btf_path=btf_path,
         )
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
 from invivo.probes.kernel_types import KernelTypes
 from invivo.record import Record
-from invivo.target import Argument, AttachPoint, NoSuchProbeError, Plan, ProbeSpec
+from invivo.target import Argument, AttachPoint, Classic, NoSuchProbeError, Plan, ProbeSpec
 
 
 class Role(Enum):
@@ -170,9 +170,14 @@ def malformed(message: str, hint: str | None = None) -> NoSuchProbeError:
     return NoSuchProbeError(message, hint, malformed=True)
 
 
-def unavailable(probe: str, reason: str, hint: str | None = None, classic: str = "") -> NoSuchProbeError:
+def unavailable(probe: str, reason: str, hint: str | None = None, classic: Classic | None = None) -> NoSuchProbeError:
     """Return the error for a probe that this machine does not have; ``classic`` is what the neighbour says."""
     return NoSuchProbeError(f"{probe} cannot be probed on this kernel: {reason}", hint, classic=classic)
+
+
+def no_match(probe: str, reason: str, hint: str | None = None) -> NoSuchProbeError:
+    """Return the error for a name or a pattern that is none of this machine's."""
+    return unavailable(probe, reason, hint, Classic(f"No matches for {probe.replace(':', ' ', 1)}."))
 
 
 def canonical(provider: str, fields: Sequence[str]) -> str:

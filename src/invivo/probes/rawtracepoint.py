@@ -17,11 +17,12 @@ from invivo.probes.provider import (
     canonical,
     malformed,
     module_and_name,
+    no_match,
     unavailable,
     wrong_number,
 )
 from invivo.record import Record
-from invivo.target import Argument, AttachPoint, Context, ContextLoad, Plan, ProbeSpec, ProgramType
+from invivo.target import Argument, AttachPoint, Classic, Context, ContextLoad, Plan, ProbeSpec, ProgramType
 
 _MODULE = "vmlinux"
 _PREFIX = "btf_trace_"
@@ -62,17 +63,19 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     module, event = _parts(spec)
     probe = canonical("rawtracepoint", spec.fields)
     if facts.btf() is None:
-        raise unavailable(probe, "rawtracepoints require kernel BTF", "try using a 'tracepoint' instead")
+        said = "rawtracepoints require kernel BTF"
+        classic = Classic(f"{said}. Try using a 'tracepoint' instead.")
+        raise unavailable(probe, said, "try using a 'tracepoint' instead", classic)
     if not names.matcher(module)(_MODULE):
-        raise unavailable(probe, f"no tracepoints of a module '{module}' are known")
+        raise no_match(probe, f"no tracepoints of a module '{module}' are known")
     if names.is_wildcard(event):
         found = names.select(event, _events(facts))
         if not found:
-            raise unavailable(probe, "no raw tracepoint matches")
+            raise no_match(probe, "no raw tracepoint matches")
     elif facts.types().has_typedef(_PREFIX + event):
         found = [event]
     else:
-        raise unavailable(probe, "no such raw tracepoint", names.did_you_mean(event, _events(facts)))
+        raise no_match(probe, "no such raw tracepoint", names.did_you_mean(event, _events(facts)))
     return [AttachPoint("rawtracepoint", _full_name(event), "", RawEvent(event)) for event in found]
 
 

@@ -101,9 +101,7 @@ def _check_named(spec: ProbeSpec) -> None:
 
 
 def _plan_named(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:
-    context = Context(
-        "", ProgramType.RAW_TRACEPOINT, 0, scoped=False, features=frozenset({"result", "stacks", "unique"})
-    )
+    context = Context("", ProgramType.RAW_TRACEPOINT, 0, scoped=False, features=frozenset({"result", "stacks"}))
     return [
         Plan((point,), replace(context, provider=point.provider), RunBySession(), cookies=False) for point in points
     ]

@@ -27,16 +27,18 @@ from invivo.probes.provider import (
     canonical,
     grouped,
     malformed,
+    no_match,
     rounds,
     single,
     unavailable,
     wrong_number,
 )
 from invivo.probes.rawtracepoint import MACHINERY_FRAMES
-from invivo.record import Record
+from invivo.record import Record, replace
 from invivo.target import (
     Argument,
     AttachPoint,
+    Classic,
     Context,
     ContextLoad,
     Gate,
@@ -89,8 +91,8 @@ def _missing(category: str, event: str, facts: Facts) -> Exception:
     """Return the error that says which part of the name is wrong."""
     probe = canonical("tracepoint", (category, event))
     if names.is_wildcard(category) or names.is_wildcard(event):
-        return unavailable(probe, "no tracepoint matches", classic=f"No matches for {probe}.")
-    classic = f"Tracepoint not found: {category}:{event}"
+        return no_match(probe, "no tracepoint matches")
+    classic = Classic(f"Probe does not exist: {probe}", f"Tracepoint not found: {category}:{event}")
     within = [name for _, name in facts.events(category, "*")]
     if within:
         return unavailable(probe, "no such tracepoint", names.did_you_mean(event, within), classic)
@@ -98,6 +100,8 @@ def _missing(category: str, event: str, facts: Facts) -> Exception:
     elsewhere = [canonical("tracepoint", pair) for pair in facts.events("*", event)]
     if elsewhere:
         hint = f"did you mean {' or '.join(elsewhere)}?"
+    if category == "syscall":
+        classic = replace(classic, hint=f"Did you mean syscalls:{event}?")
     return unavailable(probe, f"no such tracepoint category '{category}'", hint, classic)
 
 

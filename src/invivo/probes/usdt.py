@@ -25,6 +25,7 @@ from invivo.probes.provider import (
     canonical,
     grouped,
     malformed,
+    no_match,
     unavailable,
     wrong_number,
 )
@@ -32,6 +33,7 @@ from invivo.probes.user_code import OneByOne, Together, UserPlace, attach, place
 from invivo.target import (
     Access,
     AttachPoint,
+    Classic,
     Context,
     ContextLoad,
     Known,
@@ -71,7 +73,8 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     file, provider, name = _parts(spec.fields, facts)
     paths = facts.binaries(file)
     if not paths:
-        raise unavailable(probe, f"usdt target file '{file}' does not exist or is not executable")
+        said = f"usdt target file '{file}' does not exist or is not executable"
+        raise unavailable(probe, said, classic=Classic(said))
     if not names.is_wildcard(file):
         paths = paths[:1]
     points: list[AttachPoint] = []
@@ -153,10 +156,10 @@ def _memory(operand: MemoryOperand, argument: UsdtArgument, probe: UsdtProbe, el
 def _missing(probe: str, paths: Sequence[str], known: set[str], name: str) -> Exception:
     where = paths[0] if len(paths) == 1 else f"{len(paths)} files"
     if not known:
-        return unavailable(probe, f"{where} has no usdt probes")
+        return no_match(probe, f"{where} has no usdt probes")
     if names.is_wildcard(name):
-        return unavailable(probe, f"no usdt probe of {where} matches")
-    return unavailable(probe, f"{where} has no usdt probe '{name}'", names.did_you_mean(name, known))
+        return no_match(probe, f"no usdt probe of {where} matches")
+    return no_match(probe, f"{where} has no usdt probe '{name}'", names.did_you_mean(name, known))
 
 
 def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:

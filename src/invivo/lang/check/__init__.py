@@ -39,7 +39,7 @@ def check(
     target, defines, constants = _declare(script, target, files or NoFiles(), diagnostics, bpftrace=bpftrace)
     diagnostics.stop_on_errors()
     defined = [expr for expr in defines.values() if expr is not None]
-    instances = expand_probes(script, target, config, defined, diagnostics)
+    instances = expand_probes(script, target, config, defined, diagnostics, bpftrace=bpftrace)
     checker = Checker(target, config, parameters, check_expression)
     checker.defines, checker.header_constant = defines, constants
     checker.unsafe, checker.bpftrace = unsafe, bpftrace

@@ -17,7 +17,13 @@ _NUMBERED = re.compile(r"arg\d+\Z")
 
 
 def expand_probes(
-    script: ast.Script, target: Target, config: Config, defined: Iterable[ast.Expr], diagnostics: Diagnostics
+    script: ast.Script,
+    target: Target,
+    config: Config,
+    defined: Iterable[ast.Expr],
+    diagnostics: Diagnostics,
+    *,
+    bpftrace: bool = False,
 ) -> list[Instance]:
     """Return one instance for each program that the script's probes need.
 
@@ -27,42 +33,62 @@ def expand_probes(
     instances: list[Instance] = []
     total = 0
     for probe in script.probes:
-        points = _expand(probe, target, config, diagnostics)
+        points = points_of(probe, target, config, diagnostics, bpftrace=bpftrace)
         total += len(points)
         if not points:
             continue
         uses = body_uses(probe) | everywhere
         instances += [Instance(probe, plan) for plan in target.plan(points, uses)]
-    _refuse_same_names(instances, diagnostics)
+    _refuse_same_names(script, diagnostics)
     if not script.probes:
         diagnostics.error(Code.NO_MATCH, None, "there is no probe in this script", "begin { ... } runs at once")
     elif not instances and not diagnostics.has_errors:
         diagnostics.error(Code.NO_MATCH, script.probes[0].span, "no probe of this script can be attached")
-    if total > config.max_probes and not diagnostics.has_errors:
-        diagnostics.error(
-            Code.TOO_MANY_PROBES,
-            script.probes[0].span,
-            f"Can't attach to {total} probes because it exceeds the current limit of {config.max_probes} probes",
-            "raise it with config = { max_probes = N }",
-        )
+    if not diagnostics.has_errors:
+        _check_limits(script, total, len(instances), config, diagnostics, bpftrace=bpftrace)
     return instances
 
 
-def _refuse_same_names(instances: list[Instance], diagnostics: Diagnostics) -> None:
-    """Tests and benchmarks are told by their names."""
-    seen: set[str] = set()
-    for instance in instances:
-        if "unique" not in instance.plan.context.features:
-            continue
-        provider, _, name = instance.plan.points[0].name.partition(":")
-        if instance.plan.points[0].name in seen:
-            message = f'"{name}" was used as the name for more than one {provider.upper()} probe'
-            diagnostics.error(Code.BAD_ATTACH_POINT, instance.probe.span, message)
-        seen.add(instance.plan.points[0].name)
+def _check_limits(
+    script: ast.Script, points: int, programs: int, config: Config, diagnostics: Diagnostics, *, bpftrace: bool
+) -> None:
+    def refuse(message: str, key: str) -> None:
+        hint = None if bpftrace else f"raise it with config = {{ {key} = N }}"
+        more = f" You can increase the limit through the BPFTRACE_{key.upper()} environment variable."
+        diagnostics.error(Code.TOO_MANY_PROBES, script.probes[0].span, message, hint, classic=message + more)
+
+    if points > config.max_probes:
+        limit = f"it exceeds the current limit of {config.max_probes} probes."
+        refuse(f"Can't attach to {points} probes because {limit}", "max_probes")
+    elif programs > config.max_bpf_progs:
+        refuse(
+            f"Your program is trying to generate more than {programs} BPF programs, "
+            f"which exceeds the current limit of {config.max_bpf_progs}.",
+            "max_bpf_progs",
+        )
 
 
-def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagnostics) -> list[AttachPoint]:
+def _refuse_same_names(script: ast.Script, diagnostics: Diagnostics) -> None:
+    """Tests and benchmarks are told by their names, also where they are not run."""
+    seen: set[tuple[str, str]] = set()
+    for probe in script.probes:
+        for point in probe.attach_points:
+            kind = point.provider.lower()
+            if kind not in ("test", "bench") or len(point.fields) != 1:
+                continue
+            name = (kind, point.fields[0])
+            if name in seen:
+                message = f'"{name[1]}" was used as the name for more than one {kind.upper()} probe'
+                diagnostics.error(Code.BAD_ATTACH_POINT, probe.span, message)
+            seen.add(name)
+
+
+def points_of(
+    probe: ast.Probe, target: Target, config: Config, diagnostics: Diagnostics, *, bpftrace: bool
+) -> list[AttachPoint]:
+    """Return where a probe is attached; what is missing is reported as ``missing_probes`` says."""
     points: list[AttachPoint] = []
+    pruned = False
     for written in probe.attach_points:
         try:
             points += _first_there(written, target)
@@ -70,14 +96,24 @@ def _expand(probe: ast.Probe, target: Target, config: Config, diagnostics: Diagn
                 diagnostics.warning(Code.NO_MATCH, written.span, remark)
         except NoSuchProbeError as error:
             code = Code.BAD_ATTACH_POINT if error.malformed else Code.NO_MATCH
+            said = error.classic
+            classic = said.with_args if said.with_args and "args" in body_uses(probe) else said.message
+            hint = said.hint if bpftrace and said.hint else error.hint
+            no_match = (classic or error.message).startswith("No matches for ")
+            pruned = pruned or no_match
             if error.malformed or config.missing_probes == "error":
-                diagnostics.error(code, written.span, error.message, error.hint, classic=error.classic)
+                diagnostics.error(code, written.span, error.message, hint, classic=classic)
             elif config.missing_probes == "warn":
-                said = error.classic or error.message
-                skipping = " Skipping." if said.startswith("No matches for ") else ""
-                classic = error.classic and error.classic + skipping
+                skipping = " Skipping." if no_match else ""
                 message = error.message if classic else error.message + skipping
-                diagnostics.warning(code, written.span, message, error.hint, classic=classic)
+                diagnostics.warning(code, written.span, message, hint, classic=classic and classic + skipping)
+    if bpftrace and pruned and not points and config.missing_probes == "error":
+        diagnostics.error(
+            Code.NO_MATCH,
+            probe.attach_points[-1].span,
+            "Probe has no valid attach points. "
+            "If this is expected, set the 'missing_probes' config variable to 'warn'.",
+        )
     return points
 
 
