@@ -13,6 +13,7 @@ from invivo.diagnostics import Code, Diagnostic, Severity, Span
 
 _TAB: Final = "    "
 _INDENT: Final = "    "
+_COLOURS: Final = {Severity.ERROR: "\033[31m", Severity.WARNING: "\033[33m"}
 _WIDEST: Final = 160  # columns of a source line that are shown
 
 # The neighbour's parser puts its own name before its messages.
@@ -42,7 +43,7 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
     return "\n".join(lines)
 
 
-def format_bpftrace(diagnostic: Diagnostic) -> str:
+def format_bpftrace(diagnostic: Diagnostic, *, coloured: bool = False) -> str:
     """Return a diagnostic in bpftrace's form, without a final line break::
 
         stdin:1:9-12: ERROR: message
@@ -65,6 +66,8 @@ def format_bpftrace(diagnostic: Diagnostic) -> str:
         lines += _bpftrace_block(origin, severity, "expanded from")
     if diagnostic.hint:
         lines.append(f"HINT: {_lines(diagnostic.hint)}")
+    if coloured:
+        lines[0] = f"{_COLOURS[diagnostic.severity]}{lines[0]}\033[0m"
     return "\n".join(lines)
 
 

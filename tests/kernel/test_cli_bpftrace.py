@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -96,17 +95,6 @@ def test_the_hook_of_tests(form: str) -> None:
     assert done.stdout.startswith(HOOK + "\n")
     assert "x" in done.stdout.removeprefix(HOOK)
     assert HOOK not in bpftrace("--dry-run", "-e", "begin { }", env={HOOK: "1"}).stdout
-
-
-def test_the_supervisor_of_a_service_is_told(tmp_path: Path) -> None:
-    address = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(address)
-        listener.settimeout(10)
-        assert bpftrace("-e", "begin { }", env={"NOTIFY_SOCKET": address}).returncode == 0
-        assert [listener.recv(100), listener.recv(100)] == [b"READY=1", b"STOPPING=1"]
-    # Nobody listens any more: that is no reason to fail.
-    assert bpftrace("-e", "begin { }", env={"NOTIFY_SOCKET": address}).returncode == 0
 
 
 def test_dry_run_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:

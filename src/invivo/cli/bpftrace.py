@@ -17,6 +17,7 @@ from invivo.cli.process import run_process
 from invivo.cli.sources import OutputFileError, decoded, read_source
 from invivo.diagnostics import CompileError, Severity, SourceFile
 from invivo.errors import InvivoError
+from invivo.record import replace
 
 # The release whose language and command line this is.
 BPFTRACE_VERSION = "0.26.1"
@@ -134,12 +135,6 @@ def _in_bpftraces_words(name: str, command: Callable[[], int]) -> int:
         if problem.usage:
             say(USAGE)
         return problem.status
-    except CompileError as mistakes:
-        from invivo.rendering import format_bpftrace
-
-        for diagnostic in sorted(mistakes.diagnostics, key=lambda each: each.severity is not Severity.ERROR):
-            say(format_bpftrace(diagnostic))
-        return EXIT_FAILED
 
 
 def _command(words: list[str]) -> int:
@@ -158,9 +153,24 @@ def _command(words: list[str]) -> int:
 
         sys.stdout.write(bpftrace_info(BPFTRACE_VERSION))
         return 0
-    if _mode(arguments) == "format":
-        return _format(arguments)
-    return _list(arguments) if arguments.has("list") else _run(arguments)
+    try:
+        if _mode(arguments) == "format":
+            return _format(arguments)
+        return _list(arguments) if arguments.has("list") else _run(arguments)
+    except CompileError as mistakes:
+        return _say_mistakes(mistakes, warnings=not arguments.has("no-warnings"))
+
+
+def _say_mistakes(mistakes: CompileError, *, warnings: bool) -> int:
+    """Write all errors, then all warnings; without ``warnings`` neither these nor hints."""
+    from invivo.rendering import format_bpftrace
+
+    for severity in (Severity.ERROR, Severity.WARNING) if warnings else (Severity.ERROR,):
+        for diagnostic in mistakes.diagnostics:
+            if diagnostic.severity is severity:
+                shown = diagnostic if warnings else replace(diagnostic, hint=None)
+                say(format_bpftrace(shown, coloured=_coloured()))
+    return EXIT_FAILED
 
 
 def _check(arguments: Arguments) -> None:
@@ -232,42 +242,22 @@ def _pid(arguments: Arguments) -> int | None:
 
 
 def _list(arguments: Arguments) -> int:
-    from invivo.cli.list import Line, found, write
+    from invivo.cli.bpftrace_list import list_patterns, list_program
     from invivo.formats.elf import DEBUG_DIRECTORIES
     from invivo.probes.facts import LiveFacts
 
     words = arguments.words + arguments.after
-    pid = _pid(arguments)
-    verbose = arguments.has("verbose")
-    text = arguments.value("e")
-    if text is not None or (words and os.path.isfile(words[0])):
-        source = _source(arguments)
-        lines = [Line(name) for name in _probes_of(source, arguments, pid)]
-        return 0 if write(lines, "text") else EXIT_FAILED
-    pattern = words[0] if words else "*:*"
-    if pattern.endswith(".bt"):
-        sys.stdout.write(
-            f"WARNING: It appears that '{pattern}' is a filename but the file does not exist. "
-            f"Treating '{pattern}' as a search pattern.\n"
-        )
     facts = LiveFacts(
-        pid,
+        _pid(arguments),
         debug_directories=(*_debug_directories(arguments), *DEBUG_DIRECTORIES),
         functions_file=arguments.value("traceable-functions") or "",
+        btf_path=os.environ.get("BPFTRACE_BTF", ""),
     )
-    write((line for each in pattern.split(",") for line in found(each, facts, verbose=verbose)), "text")
-    return 0
-
-
-def _probes_of(source: SourceFile, arguments: Arguments, pid: int | None) -> list[str]:
-    """The attach points of a program, without those that the session runs itself."""
-    from invivo.cli.tracing import Request, compile_request
-    from invivo.probes import provider_of
-    from invivo.probes.provider import Role
-
-    image = compile_request(Request(source=source, pid=pid, bpftrace=True, unsafe=True)).image
-    points = [point for program in image.programs if program.order >= 0 for point in program.plan.points]
-    return [point.name for point in points if provider_of(point).role in (Role.EVENT, Role.WATCH, Role.TIMER)]
+    verbose = arguments.has("verbose")
+    if arguments.has("e") or (words and os.path.isfile(words[0])):
+        parameters = tuple(words if arguments.has("e") else words[1:])
+        return list_program(_source(arguments), parameters, _environment(), facts, verbose=verbose)
+    return list_patterns(words[0] if words else "*:*", facts, verbose=verbose)
 
 
 # -- running -----------------------------------------------------------------------------------
@@ -288,18 +278,17 @@ def _source(arguments: Arguments) -> SourceFile:
 
 
 def _format(arguments: Arguments) -> int:
-    from invivo.lang.parse import parse
-    from invivo.lang.text import format_script
+    from invivo.cli.fmt import format_source
 
-    source = _source(arguments)
-    sys.stdout.write(format_script(parse(source, ())).rstrip("\n") + "\n")
-    if "//" in source.text or "/*" in source.text:
+    text, has_comments = format_source(_source(arguments))
+    sys.stdout.write(text)
+    if not has_comments:
         say("WARNING: comments are left out.")
     return 0
 
 
 def _run(arguments: Arguments) -> int:
-    from invivo.cli.tracing import PrivilegeError, Request, trace
+    from invivo.cli.tracing import PrivilegeError, Request, compile_request, trace
     from invivo.probes.provider import Role
     from invivo.target import Scope
 
@@ -330,10 +319,14 @@ def _run(arguments: Arguments) -> int:
         suppress_warnings=arguments.has("no-warnings"),
         environment=_environment(),
         bpftrace=True,
+        coloured=_coloured(),
         include_folders=tuple(arguments.values("I")),
         includes=tuple(arguments.values("include")),
     )
     try:
+        if _mode(arguments) == "codegen":
+            compile_request(request)
+            return 0
         return trace(request)
     except PrivilegeError as problem:
         raise FatalError(
@@ -392,6 +385,12 @@ def _status_of(problem: InvivoError) -> int:
     if isinstance(problem, VerifierError) and not problem.too_large:
         return EXIT_BUG
     return EXIT_FAILED if isinstance(problem, ProcessError) else EXIT_RUN_FAILED
+
+
+def _coloured() -> bool:
+    """Whether messages are in colour: BPFTRACE_COLOR says auto (the default: on a terminal), always, never."""
+    wish = os.environ.get("BPFTRACE_COLOR", "auto")
+    return wish == "always" or (wish != "never" and sys.stdout.isatty() and sys.stderr.isatty())
 
 
 def _environment() -> dict[str, str]:

@@ -325,25 +325,28 @@ _INFO_HELPERS = (
 _INFO_PROBES = (
     ("kprobe_multi", "kprobe_multi"),
     ("uprobe_multi", "uprobe_multi"),
-    ("kprobe_session", "kprobe_session"),
+    ("kprobe_session", "kprobe_multi kprobe_session"),
     ("iter", "iterator:task"),
 )
 
 
 def bpftrace_info(bpftrace_version: str) -> str:
-    """What ``bpftrace --info`` says, in its form; where it names libraries that invivo has no use for, "no"."""
+    """What ``bpftrace --info`` says, in its form; where it names a library: whether invivo does what it is for."""
     known = Features()
 
     def rows(table: Sequence[tuple[str, str]]) -> list[str]:
-        return [f"  {name}: {'yes' if _has(known, feature) else 'no'}" for name, feature in table]
+        return [
+            f"  {name}: {'yes' if all(_has(known, each) for each in features.split()) else 'no'}"
+            for name, features in table
+        ]
 
     name = os.uname()
     libraries = (
-        "bfd",
-        "libdw (DWARF support)",
-        "libsystemd (systemd notify support)",
-        "blazesym (advanced symbolization)",
-        "dwunwind (DWARF stack unwinding)",
+        ("bfd", "yes"),
+        ("libdw (DWARF support)", "yes"),
+        ("libsystemd (systemd notify support)", "yes"),
+        ("blazesym (advanced symbolization)", "no"),
+        ("dwunwind (DWARF stack unwinding)", "no"),
     )
     lines = [
         "System",
@@ -353,7 +356,7 @@ def bpftrace_info(bpftrace_version: str) -> str:
         "Build",
         f"  version: v{bpftrace_version} (invivo {VERSION})",
         "  LLVM: none",
-        *(f"  {library}: {'yes' if 'DWARF support' in library else 'no'}" for library in libraries),
+        *(f"  {library}: {does}" for library, does in libraries),
         "",
         "Kernel helpers",
         *_in_columns(rows(_INFO_HELPERS)),

@@ -82,6 +82,7 @@ class Request(Record):
     suppress_warnings: bool = False
     environment: Mapping[str, str] = _NOTHING
     bpftrace: bool = False
+    coloured: bool = False
     include_folders: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
 
@@ -133,16 +134,19 @@ def compile_request(request: Request) -> Compilation:
         debug_directories=(*request.debug_directories, *DEBUG_DIRECTORIES),
         without=request.without,
         functions_file=request.functions_file,
+        btf_path=request.environment.get("BPFTRACE_BTF", ""),
     ) as machine:
         compilation = compile_source(request.source, machine, options)
     if compilation.warnings and not request.suppress_warnings:
         from invivo.rendering import format_bpftrace, format_diagnostic
 
-        show = format_bpftrace if request.bpftrace else format_diagnostic
         # bpftrace writes what it warns of at compile time where the results go.
         stream = sys.stdout if request.bpftrace else sys.stderr
         for warning in compilation.warnings:
-            stream.write(f"{show(warning)}\n")
+            shown = (
+                format_bpftrace(warning, coloured=request.coloured) if request.bpftrace else format_diagnostic(warning)
+            )
+            stream.write(f"{shown}\n")
         stream.flush()
     return compilation
 
@@ -221,6 +225,7 @@ def _sink_options(request: Request, compilation: Compilation, *, terminal: bool)
     return SinkOptions(
         buffering=Buffering(request.buffering or "line"),
         quiet=request.quiet,
+        warnings=not request.suppress_warnings,
         trailer=compilation.image.layout.settings.truncation_trailer,
         terminal=terminal,
         errors_terminal=sys.stderr.isatty(),
@@ -249,7 +254,7 @@ def _show(session: Session, sink: Sink, *, hook: bool) -> None:
     finally:
         sink.close()
         if "NOTIFY_SOCKET" in os.environ:
-            notify_service("STOPPING=1")
+            notify_service("STOPPING=1\nSTATUS=ending")
 
 
 def _tell_attached(*, hook: bool) -> None:
@@ -258,7 +263,7 @@ def _tell_attached(*, hook: bool) -> None:
         sys.stdout.write(f"{_NOTIFY}\n")
         sys.stdout.flush()
     if "NOTIFY_SOCKET" in os.environ:
-        notify_service("READY=1")
+        notify_service("READY=1\nSTATUS=tracing")
 
 
 def notify_service(state: str) -> None:
