@@ -99,10 +99,10 @@ def test_what_is_not_there_says_why(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_script_is_formatted(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_words(["--fmt", "-e", 'BEGIN{if(1){printf("a\\n");}// gone\n}']) == 0
+    assert run_words(["--fmt", "-e", 'BEGIN{if(1){printf("a\\n");}// there\n}']) == 0
     printed = capfd.readouterr()
-    assert printed.out == 'BEGIN {\n    if (1) {\n        printf("a\\n");\n    }\n}\n'
-    assert printed.err == "WARNING: comments are left out.\n"
+    assert printed.out == 'BEGIN {\n    if (1) {\n        printf("a\\n");\n    } // there\n}\n'
+    assert printed.err == ""
 
 
 def test_only_probes_that_match_the_filter(capfd: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ from invivo.library.record import Builtin, Emit, FieldSource, Lower, Place, Site
 from invivo.library.spelling import spell
 
 _MAX_ARGUMENTS = 128
-_NUMBERS = (t.Int, t.Bool, t.Enumeration, t.Pointer, t.KernelSymbol, t.Username, t.Timestamp, t.CgroupPath)
+_NUMBERS = (t.Int, t.Bool, t.Enumeration, t.Pointer)
 
 
 def _written(literal: int | str | None) -> str:

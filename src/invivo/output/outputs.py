@@ -17,10 +17,12 @@ class SinkOptions(Record):
     """How an output writes. ``terminal``: whether the stream is one; ``errors_terminal``: the same for stderr.
 
     ``trailer`` follows a string that was cut; ``header`` is what the typed stream begins with.
+    ``warnings``: whether text says what went wrong without an end to the trace.
     """
 
     buffering: Buffering = Buffering.LINE
     quiet: bool = False
+    warnings: bool = True
     trailer: str = ".."
     terminal: bool = False
     errors_terminal: bool = False
@@ -43,6 +45,7 @@ def _text(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions
         dialect,
         buffering=options.buffering,
         quiet=options.quiet,
+        warnings=options.warnings,
         trailer=options.trailer,
         escape=display if options.terminal else None,
         errors_escape=display if options.errors_terminal else None,

@@ -41,6 +41,7 @@ class TextSink:
         *,
         buffering: Buffering = Buffering.LINE,
         quiet: bool = False,
+        warnings: bool = True,
         trailer: str = "..",
         escape: Callable[[str], str] | None = None,
         errors_escape: Callable[[str], str] | None = None,
@@ -50,6 +51,7 @@ class TextSink:
         self._buffering = buffering
         self._dialect = dialect
         self._quiet = quiet
+        self._warnings = warnings
         self._text = ValueText(trailer, escape)
         self._escape = escape or str
         self._errors_escape = errors_escape or str
@@ -126,7 +128,8 @@ class TextSink:
             self._say(f"Attached {event.probes} probe{'' if event.probes == 1 else 's'}\n")
 
     def _complaint(self, event: Complaint) -> None:
-        self._say(complaint_text(event, self._errors_escape))
+        if self._warnings or event.severity != "WARNING":
+            self._say(complaint_text(event, self._errors_escape))
 
     def _loss(self, event: Loss) -> None:
         if self._dialect is Dialect.BPFTRACE:
@@ -147,7 +150,7 @@ class TextSink:
         if self._dialect is Dialect.BPFTRACE:
             self._separate()  # bpftrace writes them without maps, too
             lost = sum(count for kind, _, count in event.losses if kind == LossKind.RING_FULL.value)
-            if lost:
+            if lost and self._warnings:
                 self._say(f"WARNING: Total lost event count: {lost}\n")
             return
         for kind, subject, count in event.losses:

@@ -221,7 +221,8 @@ class Actions:
             try:
                 content = file_start(path, self._layout.settings.max_cat_bytes)
             except (OSError, ValueError) as problem:
-                return complaint("ERROR", f"failed to open file '{path}': {_reason(problem)}", span)
+                place = None if self._bpftrace else span
+                return complaint("ERROR", f"failed to open file '{path}': {_reason(problem)}", place)
             return Output("cat", content)
 
         return act
@@ -349,7 +350,7 @@ def _rendered(span: Span) -> tuple[str, str]:
     name = span.source.name
     if at.line != at.end_line:
         lines = [span.source.line(number) for number in range(at.line, at.end_line + 1)]
-        return f"{name}:{at.line}-{at.end_line}", "\n".join(lines) + "\n"
+        return f"{name}:{at.line}-{at.end_line}", "\n".join(lines).replace("\t", "    ") + "\n"
     line = span.source.line(at.line)
     tabs = line[: at.column - 1].count("\t")
     underline = " " * (at.column - 1 + 3 * tabs) + "~" * max(1, at.end_column - at.column)

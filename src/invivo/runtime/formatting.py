@@ -16,6 +16,11 @@ _Convert = Callable[[Value], object]
 _LENGTH_BITS = {"": 32, "h": 16, "hh": 8, "l": 64, "ll": 64, "L": 64, "j": 64, "z": 64, "t": 64}
 
 
+def _length_bits(piece: Directive) -> int:
+    """``hhh`` and the like are modifiers for the pattern of formats, and mean nothing to anybody."""
+    return _LENGTH_BITS.get(piece.length, 64)
+
+
 class Formatter(Record, eq=False):
     """A compiled format: Python's ``template``, and what becomes of each value before.
 
@@ -63,7 +68,7 @@ def _is_shown_as_it_is(piece: Directive, kind: Type | None, bpftrace: bool) -> b
     if not isinstance(kind, Int):
         return False
     whole = not piece.length and not bpftrace
-    bits = 64 if whole else _LENGTH_BITS[piece.length]
+    bits = 64 if whole else _length_bits(piece)
     match piece.conversion:
         case "s":
             return True
@@ -136,13 +141,13 @@ def _printable(value: Value) -> str:
 def _signed(piece: Directive, bpftrace: bool) -> _Convert:
     if not piece.length and not bpftrace:
         return _number
-    bits = _LENGTH_BITS[piece.length]
+    bits = _length_bits(piece)
     half, mask = 1 << bits - 1, (1 << bits) - 1
     return lambda value: ((_number(value) + half) & mask) - half
 
 
 def _unsigned(piece: Directive, bpftrace: bool) -> _Convert:
-    mask = (1 << (64 if not piece.length and not bpftrace else _LENGTH_BITS[piece.length])) - 1
+    mask = (1 << (64 if not piece.length and not bpftrace else _length_bits(piece))) - 1
     return lambda value: _number(value) & mask
 
 

@@ -374,7 +374,7 @@ class Session:
     def _final_status(self) -> int:
         if self._exit_code is not None:
             return self._exit_code
-        if self.reason == "child" and self._child is not None:
+        if self.reason == "child" and self._child is not None and not self.options.bpftrace:
             return self._child.poll() or 0
         return 0
 
