@@ -11,6 +11,7 @@ import pytest
 
 from invivo.cli import tracing
 from invivo.cli.bpftrace import run_words
+from invivo.kernel import capabilities
 from invivo.probes.facts import LiveFacts
 
 BPFTRACE = (sys.executable, "-c", "from invivo.cli.bpftrace import main; main()")
@@ -156,3 +157,32 @@ def test_nameless_members_of_a_listed_type(capfd: pytest.CaptureFixture[str]) ->
     assert "        } batch;" in lines
     assert lines[-1] == "};"
     assert not any("..." in line for line in lines)
+
+
+@pytest.mark.parametrize("words", ["'-e', 'begin { }'", "'--info'", "'-l', 'begin'"])
+def test_without_capabilities(words: str) -> None:
+    """A first run loads everything: nobody may not read this checkout."""
+    program = (
+        "import os, sys; from invivo.cli.bpftrace import run_words; run_words(['-q', '-e', 'begin { }']);"
+        f"run_words([{words}]); os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "run_words(['--fmt', '-e', 'begin{}']); print('--', flush=True);"
+        f"sys.exit(run_words([{words}]))"
+    )
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[-1] == "ERROR: Missing CAP_BPF capability, please run bpftrace as the root user."
+    assert done.stdout.endswith("begin { }\n--\n")  # formatting needs none
+    assert done.returncode == 1
+
+
+def test_a_kernel_that_is_locked_down(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "lockdown"
+    told.write_text("none [integrity] confidentiality\n")
+    assert capabilities.lockdown(str(told)) == "integrity"
+    told.write_text("none integrity [confidentiality]\n")
+    assert capabilities.lockdown(str(told)) == "confidentiality"
+    assert capabilities.lockdown(str(tmp_path / "nothing")) == "none"
+    monkeypatch.setattr(capabilities, "lockdown", lambda: "confidentiality")
+    assert run_words(["-e", "begin { }"]) == 1
+    assert capfd.readouterr().err.startswith("ERROR: Kernel lockdown is enabled and set to 'confidentiality'.")

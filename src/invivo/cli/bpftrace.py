@@ -148,6 +148,8 @@ def _command(words: list[str]) -> int:
         sys.stdout.write(f"bpftrace v{BPFTRACE_VERSION}\n")
         return 0
     _check(arguments)
+    if _mode(arguments) != "format":
+        _check_privileges()
     if arguments.has("info"):
         from invivo.cli.doctor import bpftrace_info
 
@@ -207,6 +209,19 @@ def _check_modes(arguments: Arguments, mode: str | None) -> None:
     short = [name for name in _SHORT_MODES if arguments.has(name)]
     if len(short) + (mode is not None) > 1:
         raise FatalError(f"USAGE: --{short[-1]} conflicts with existing --mode")
+
+
+def _check_privileges() -> None:
+    """Refuse to go on where tracing cannot work, in bpftrace's words, whatever is asked for. Raises `FatalError`."""
+    from invivo.kernel.capabilities import lockdown, missing
+
+    for lacking in missing(("CAP_BPF", "CAP_PERFMON")):
+        raise FatalError(f"ERROR: Missing {lacking} capability, please run bpftrace as the root user.")
+    if lockdown() == "confidentiality":
+        raise FatalError(
+            "ERROR: Kernel lockdown is enabled and set to 'confidentiality'. Lockdown mode blocks parts of BPF "
+            "which makes it impossible for bpftrace to function."
+        )
 
 
 def _mode(arguments: Arguments) -> str:
@@ -288,7 +303,7 @@ def _format(arguments: Arguments) -> int:
 
 
 def _run(arguments: Arguments) -> int:
-    from invivo.cli.tracing import PrivilegeError, Request, compile_request, trace
+    from invivo.cli.tracing import Request, compile_request, trace
     from invivo.probes.provider import Role
     from invivo.target import Scope
 
@@ -328,10 +343,6 @@ def _run(arguments: Arguments) -> int:
             compile_request(request)
             return 0
         return trace(request)
-    except PrivilegeError as problem:
-        raise FatalError(
-            f"ERROR: Missing {problem.capabilities[0]} capability, please run bpftrace as the root user."
-        ) from problem
     except OutputFileError as problem:
         raise FatalError(f"ERROR: {problem.classic}") from problem
     except InvivoError as problem:

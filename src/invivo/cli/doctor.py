@@ -124,8 +124,9 @@ def _privileges() -> Iterator[Finding]:
 
 
 def _kernel_settings() -> Iterator[Finding]:
-    lockdown = _read("/sys/kernel/security/lockdown")
-    mode = lockdown.partition("[")[2].partition("]")[0] or "none"
+    from invivo.kernel.capabilities import lockdown
+
+    mode = lockdown()
     forbidden = mode == "confidentiality"
     advice = "lockdown forbids reading the kernel's memory: boot with lockdown=integrity or none" if forbidden else ""
     yield Finding("settings", "lockdown", MISSING if forbidden else OK, mode, advice, True)

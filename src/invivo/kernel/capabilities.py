@@ -47,3 +47,15 @@ def missing(names: Iterable[str], mask: int | None = None) -> list[str]:
         for name in names
         if not have >> NUMBERS[name] & 1 and not (administrator and name in _INCLUDED_IN_SYS_ADMIN)
     ]
+
+
+def lockdown(path: str = "/sys/kernel/security/lockdown") -> str:
+    """Return what the kernel is locked down for: none, integrity, confidentiality (Documentation/ABI: since Linux 5.4).
+
+    "none" as well where it does not say so.
+    """
+    try:
+        modes = files.read_text(path)
+    except OSError:
+        return "none"
+    return modes.partition("[")[2].partition("]")[0] or "none"
