@@ -16,6 +16,7 @@ invivo asks questions of a running Linux system: programs in the bpftrace langua
 usage: invivo COMMAND ...
 
   run       trace: run a program until it ends, or Ctrl-C
+  flame     draw flame graphs from files with stacks
   list      list the probes of this machine
   doctor    say what works on this machine, what does not, and why
 
@@ -88,4 +89,15 @@ def _doctor() -> Callable[[list[str]], int]:
     return doctor
 
 
-_COMMANDS: dict[str, Callable[[], Callable[[list[str]], int]]] = {"run": _run, "list": _list, "doctor": _doctor}
+def _flame() -> Callable[[list[str]], int]:
+    from invivo.cli.flame import flame
+
+    return flame
+
+
+_COMMANDS: dict[str, Callable[[], Callable[[list[str]], int]]] = {
+    "run": _run,
+    "flame": _flame,
+    "list": _list,
+    "doctor": _doctor,
+}
