@@ -221,8 +221,9 @@ def layout(
     sites: Iterable[ErrorSite] = (),
     losses: Iterable[LossCounter] = (),
     settings: Settings | None = None,
+    stride: int = STRIDE,
 ) -> Layout:
-    return Layout(tuple(maps), tuple(records), STRIDE, ("probe",), tuple(sites), tuple(losses), settings or Settings())
+    return Layout(tuple(maps), tuple(records), stride, ("probe",), tuple(sites), tuple(losses), settings or Settings())
 
 
 def image(programs: Iterable[ProgramImage], maps: Iterable[MapSpec], described: Layout) -> Image:

@@ -122,6 +122,12 @@ class Printed(Record):
     incomplete: bool = False
 
 
+class PrintedText(Record):
+    """The text of many ``printf`` in a row, for a consumer that wants no more of them than that."""
+
+    data: bytes
+
+
 class Row(Record):
     """``print(x)`` of anything but a map."""
 
@@ -205,4 +211,4 @@ class Ended(Record):
     losses: tuple[tuple[str, str, int], ...]  # (kind, subject, total)
 
 
-Event = Attached | Printed | Row | MapSnapshot | MapValue | Output | Complaint | Loss | Ended
+Event = Attached | Printed | PrintedText | Row | MapSnapshot | MapValue | Output | Complaint | Loss | Ended

@@ -38,6 +38,7 @@ class ValueText:
 
     def __init__(self, trailer: str = "..", escape: Callable[[str], str] | None = None) -> None:
         self.trailer = trailer
+        self.escapes = escape is not None
         self.escape = escape or _unchanged
         self._writers: dict[type, Callable[..., str]] = {
             int: str,

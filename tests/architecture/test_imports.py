@@ -35,6 +35,7 @@ LAZY = {
     "probes.debug_files": {"lzma", "zlib"},  # symbols packed into a stripped program; files without a build id
     "output.json_lines": {"time"},  # time series
     "output.ndjson": {"binascii", "time"},  # buffers; the header
+    "runtime.actions": {"invivo.runtime.vector"},  # numpy, at high rates
     "runtime.decode": {"socket"},  # network addresses
     "runtime.names": {"pwd"},  # user names
     "values": {"time"},  # time series

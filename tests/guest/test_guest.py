@@ -119,6 +119,17 @@ def test_a_guest_that_hangs_is_told_with_the_test_that_it_ran(tmp_path: Path, su
     assert "here it hangs" in end.trouble
 
 
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_kernel_that_is_missing_is_named(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    summary = Summary("")
+    with pytest.raises(outcome, match=r"no Linux 1\.0 for a guest: "):
+        kernel_of("1.0", summary)
+    assert set(summary.missing) == {"1.0"}
+
+
 # -- what ran nowhere ----------------------------------------------------------------------------
 
 

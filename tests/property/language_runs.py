@@ -25,6 +25,7 @@ from invivo.events import (
     MapValue,
     Output,
     Printed,
+    PrintedText,
     Row,
     SeriesValue,
     StatsValue,
@@ -195,7 +196,7 @@ def observed(event: Event) -> Seen | None:
             return Seen("output", (kind, text))
         case Complaint(severity, message):
             return Seen("complaint", (severity, message))
-        case Attached() | Ended() | Loss():
+        case Attached() | Ended() | Loss() | PrintedText():
             return None
 
 

@@ -175,6 +175,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                     follow=request.pid is not None and request.scope is not Scope.PROCESS,
                     cgroup=request.cgroup,
                     dry_run=request.dry_run,
+                    joins_text=request.form == "text",
                     escape=escape,
                     log_level=1 if logs else 0,
                 ),

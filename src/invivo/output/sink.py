@@ -63,6 +63,12 @@ class Writer:
         if self._size >= _FULL_BYTES or self._buffering is Buffering.NONE:
             self.push()
 
+    def write_bytes(self, data: bytes) -> None:
+        """Write what is much, and encoded."""
+        self.push()
+        self._stream.write(data)
+        self._stream.flush()
+
     def flush(self) -> None:
         """The events pause: a line-buffered output is written now."""
         if self._buffering is not Buffering.FULL:

@@ -16,6 +16,7 @@ from invivo.events import (
     MapValue,
     Output,
     Printed,
+    PrintedText,
     Row,
     SeriesValue,
     Value,
@@ -59,6 +60,7 @@ class TextSink:
         self._at_end = False
         self._writers: dict[type, Callable[..., None]] = {
             Printed: self._printed,
+            PrintedText: self._printed_text,
             Row: self._row,
             MapSnapshot: self._map,
             MapValue: self._map_value,
@@ -94,6 +96,9 @@ class TextSink:
 
     def _printed(self, event: Printed) -> None:
         self._out.write(event.text)
+
+    def _printed_text(self, event: PrintedText) -> None:
+        self._out.write_bytes(event.data)
 
     def _row(self, event: Row) -> None:
         self._out.write(f"{self._text.text(event.value)}\n")

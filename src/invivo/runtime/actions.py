@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Mapping
 from errno import E2BIG, ENOENT
 from itertools import groupby
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from invivo.diagnostics import Span
-from invivo.events import Complaint, Event, MapValue, Output, Printed, Row, Value
+from invivo.events import Complaint, Event, MapValue, Output, Printed, PrintedText, Row, Value
 from invivo.ir import layout as kinds
 from invivo.ir.format import Format
 from invivo.ir.layout import RECORD_READ_FAILED, RECORD_TRUNCATED, Layout, RecordLayout
@@ -34,7 +34,17 @@ from invivo.values import ValueText
 Act = Callable[[list[Value], int], Event | None]
 Bulk = Callable[[memoryview], "list[Event] | None"]
 
+_VERY_MANY = 1024  # records in a window that are worth numpy, which takes 80 ms to import
+_MANY = 128  # records in a window that are worth it when it is there
 _RUN = 16  # records of one kind in a row that are worth being read by columns
+
+
+class JoinedText(Protocol):
+    """See `runtime.vector.VectorText`, which is imported when there is work for it."""
+
+    def runs(self, window: memoryview) -> list[tuple[int, int]]: ...
+
+    def text(self, window: memoryview) -> bytes | None: ...
 
 
 class Actions:
@@ -44,8 +54,16 @@ class Actions:
     """
 
     def __init__(
-        self, layout: Layout, maps: Mapping[str, MapReader], names: Names, text: ValueText, *, bpftrace: bool = False
+        self,
+        layout: Layout,
+        maps: Mapping[str, MapReader],
+        names: Names,
+        text: ValueText,
+        *,
+        bpftrace: bool = False,
+        joins_text: bool = False,
     ) -> None:
+        """``joins_text``: the text of many printf may come as one `PrintedText`."""
         self.exit_code: int | None = None
         self.unwatched: list[int] = []  # addresses whose watchpoints the session has to detach
         self._layout = layout
@@ -56,19 +74,45 @@ class Actions:
         self._decoders = record_decoders(layout, names)
         self._acts = [self._act(record) for record in layout.records]
         self._bulk = self._bulks()
+        shown = (kinds.Printf, kinds.PrintValue)
+        self._joins_text = joins_text and not text.escapes and any(isinstance(r.action, shown) for r in layout.records)
+        self._vectors: JoinedText | None = None
         self._position = 0
         self._pairs = _Pairs(layout)
 
     def handle(self, window: memoryview) -> list[Event]:
         """Do what the records of a window ask for, and return the events that come of it."""
+        self._pairs.look(window)
+        vector = self._vector(len(window))
+        if vector is None:
+            return self._handle_part(window, 0, len(window))
+        events: list[Event] = []
+        done = 0
+        for start, end in vector.runs(window):
+            events += self._handle_part(window, done, start)
+            if self.exit_code is not None:
+                return events
+            text = vector.text(window[start:end])
+            events += [PrintedText(text)] if text is not None else self._handle_part(window, start, end)
+            done = end
+        return events + self._handle_part(window, done, len(window))
+
+    def _vector(self, size_bytes: int) -> JoinedText | None:
+        """The fast way to text, for a window with many records; it is there from the first very large one on."""
+        records = size_bytes // self._layout.stride if self._joins_text else 0
+        if self._vectors is None and records >= _VERY_MANY:
+            from invivo.runtime.vector import VectorText
+
+            self._vectors = VectorText(self._layout, self._names, self._text, bpftrace=self._bpftrace)
+        return self._vectors if records >= _MANY else None
+
+    def _handle_part(self, window: memoryview, position: int, end: int) -> list[Event]:
         events: list[Event] = []
         decoders, acts, unpack_from = self._decoders, self._acts, HEADER.unpack_from
-        self._pairs.look(window)
-        position, end = 0, len(window)
         word: int
         record: int
         flags: int
-        runs = self._runs(window)
+        runs = self._runs(window, position, end)
         while position < end:
             if position in runs and (made := self._handle_run(window, position, runs[position])) is not None:
                 events += made
@@ -98,22 +142,22 @@ class Actions:
             if isinstance(record.action, kinds.Printf) and record.fields
         }
 
-    def _runs(self, window: memoryview) -> dict[int, int]:
+    def _runs(self, window: memoryview, start: int, end: int) -> dict[int, int]:
         """Return where runs of equal, plain records begin and end."""
         stride = self._layout.stride
         found: dict[int, int] = {}
-        if not self._bulk or len(window) < _RUN * stride:
+        if not self._bulk or end - start < _RUN * stride:
             return found
-        words = window.cast("I")
+        words = window[start:end].cast("I")
         heads, records = words[0 :: stride // 4].tolist(), words[2 :: stride // 4].tolist()
         plain = stride - HEADER_BYTES
-        start = 0
+        first = 0
         for record, group in groupby(records):
             length = len(list(group))
             is_worth_it = length >= _RUN and record in self._bulk
-            if is_worth_it and heads[start : start + length].count(plain) == length:
-                found[start * stride] = (start + length) * stride
-            start += length
+            if is_worth_it and heads[first : first + length].count(plain) == length:
+                found[start + first * stride] = start + (first + length) * stride
+            first += length
         return found
 
     def _handle_run(self, window: memoryview, start: int, end: int) -> list[Event] | None:

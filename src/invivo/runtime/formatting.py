@@ -63,6 +63,13 @@ def compile_format(
     return Formatter(template, tuple(converts))
 
 
+def integer_bits(piece: Directive, *, bpftrace: bool) -> int | None:
+    """The bits of an integer that a directive shows; None: all that the value has."""
+    if not piece.length and not bpftrace:
+        return None
+    return _LENGTH_BITS[piece.length]
+
+
 def _is_shown_as_it_is(piece: Directive, kind: Type | None, bpftrace: bool) -> bool:
     """Whether an integer of a type needs no cutting to be shown by a directive."""
     if not isinstance(kind, Int):

@@ -41,6 +41,7 @@ class SessionOptions(Record):
     """How a session runs.
 
     ``bpftrace``: the neighbour's meaning of formats and of begin-only programs with a command.
+    ``joins_text``: the text of many printf in a row may come as one `PrintedText`, which is faster.
     ``escape`` is applied to the traced system's text in formatted output (for a terminal).
     ``signals``: SIGINT and SIGTERM end the session cleanly, the second one at once.
     ``dry_run``: attach and do no more.  ``follow``: with a pid, its children count too.
@@ -52,6 +53,7 @@ class SessionOptions(Record):
     cgroup: str = ""
     dry_run: bool = False
     signals: bool = True
+    joins_text: bool = False
     escape: Callable[[str], str] | None = None
     log_level: int = 0  # of the verifier; `Session.logs` has the texts
 
@@ -135,7 +137,14 @@ class Session:
             handle = loaded.maps[each.map]
             self._readers[each.name] = MapReader(each, handle, cpus, self._names, bpftrace=self.options.bpftrace)
         text = ValueText(layout.settings.truncation_trailer, self.options.escape)
-        self._actions = Actions(layout, self._readers, self._names, text, bpftrace=self.options.bpftrace)
+        self._actions = Actions(
+            layout,
+            self._readers,
+            self._names,
+            text,
+            bpftrace=self.options.bpftrace,
+            joins_text=self.options.joins_text,
+        )
         if RING_MAP in loaded.maps and layout.stride:
             self._ring = kernel.open_ring(RING_MAP, WAKE_MAP if WAKE_MAP in loaded.maps else None, layout.stride)
         self._sleeper = Sleeper(self._ring)
