@@ -21,8 +21,10 @@ from fixture_target import btf_data
 from invivo.errors import BadFileError
 from invivo.formats.btf import Btf, BtfKind
 from invivo.formats.dwarf import Dwarf, DwarfKind
+from invivo.formats.eh_frame import read_unwind_table
 from invivo.formats.elf import Elf
 from invivo.formats.elf_symbols import readable
+from invivo.formats.unwind_rule import unpack
 from invivo.formats.usdt import read_probes
 from invivo.formats.x86_length import instruction_length
 from user_programs import build_program
@@ -100,6 +102,14 @@ def read_btf(data: bytes) -> None:
     btf.enumerator("PIDTYPE_PID")
 
 
+def read_frames(data: bytes) -> None:
+    table = read_unwind_table(Elf(data, "damaged"))
+    if table is not None:
+        assert list(table.starts) == sorted(set(table.starts))
+        for index in table.indexes:
+            unpack(table.words[index])
+
+
 def read_code(data: bytes) -> None:
     at = 0
     while at < min(len(data), 4096):
@@ -147,6 +157,7 @@ def samples(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
         "elf": (read_elf, programs),
         "usdt": (read_usdt, [marks.read_bytes()]),
         "dwarf": (read_dwarf, programs),
+        "frames": (read_frames, programs),
         "btf": (read_btf, [btf_data()]),
         "code": (read_code, [programs[0][0x1000:0x1800]]),
     }
