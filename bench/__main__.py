@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import corpus, hits, startup
+from bench import corpus, events, hits, startup
 from bench.contenders import Launcher, Load
 from bench.figures import LOST, Figure, format_table, from_json
 from bench.machine import BenchError, build, describe, prepare
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "bench.json"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by `python -m bench report` -->", "<!-- end of the figures -->"
-TITLES = {"startup": startup.TITLE, "hits": hits.TITLE}
+TITLES = {"startup": startup.TITLE, "hits": hits.TITLE, "events": events.TITLE}
 
 
 def main() -> int:
@@ -63,6 +63,8 @@ def measure(arguments: argparse.Namespace) -> int:
         for question in arguments.questions or TITLES:
             if question == "startup":
                 found = startup.measure(launcher, load, arguments.runs, arguments.slow_runs, _note)
+            elif question == "events":
+                found = events.measure(launcher, load, arguments.runs, _note)
             else:
                 found = hits.measure(launcher, load, arguments.runs, _note)
             questions[question] = found.all()

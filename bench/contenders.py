@@ -26,10 +26,13 @@ class Contender(Record):
     scope: str
     words: tuple[str, ...]
 
-    def command(self, program: str, load: Sequence[str] = ()) -> list[str]:
-        """Its command line for a program of the bench, tracing a command if one is given."""
+    def command(self, program: str, load: Sequence[str] = (), output: Path | None = None) -> list[str]:
+        """Its command line for a program of the bench, tracing a command if one is given.
+
+        ``output``: where text is written; without it JSON comes to us.
+        """
         follow = ["-c", " ".join(load)] if load else []
-        form = ["-f", "json"] if load else []
+        form = ["-o", str(output)] if output is not None else ["-f", "json"] if load else []
         return [*self.words, *form, "-e", program.replace("/scope/", self.scope), *follow]
 
 
@@ -46,8 +49,10 @@ class Run(Record):
     started_ns: int  # CLOCK_MONOTONIC
     said_s: float
     wall_s: float
+    cpu_s: float  # on a processor, the traced command counted in
     peak_kib: int
     maps: Mapping[str, object]  # by name, from bpftrace's JSON shapes, which both write
+    said: bytes  # on stdout and stderr
 
 
 class LoadResult(Record):
@@ -57,17 +62,19 @@ class LoadResult(Record):
     began_ns: int
     ended_ns: int
     call_ns: float
+    cpu_ns: int
 
 
 class Load:
     """The load's command line, and where it writes its result."""
 
-    def __init__(self, program: Path, calls: int) -> None:
+    def __init__(self, program: Path, calls: int, rate: int = 0) -> None:
+        """``rate``: calls a second at most; 0: as many as it can."""
         self.program = program
         self.calls = calls
         self._result = program.with_name("result")
         self._go = program.with_name("go")
-        self.command = [str(program), str(calls), str(self._result)]
+        self.command = [str(program), f"{calls}@{rate}" if rate else str(calls), str(self._result)]
         self.held_command = [*self.command, str(self._go)]
 
     def reset(self) -> None:
@@ -123,13 +130,15 @@ class Launcher:
         except BaseException:
             process.kill()  # the command goes with it
             raise
-        status, ended_ns, peak_kib = heard.report[2:5]
+        status, ended_ns, peak_kib, cpu_ns = heard.report[2:6]
         pid, started_ns = heard.report[:2]
         if status != 0:
             why = heard.error.decode(errors="replace").strip()
             raise BenchError(f"{command[0]} ended with {os.waitstatus_to_exitcode(status)}: {why}")
         said_s = ((heard.said_ns or ended_ns) - started_ns) / 1e9
-        return Run(pid, started_ns, said_s, (ended_ns - started_ns) / 1e9, peak_kib, _maps(heard.out))
+        wall_s = (ended_ns - started_ns) / 1e9
+        said = heard.out + heard.error
+        return Run(pid, started_ns, said_s, wall_s, cpu_ns / 1e9, peak_kib, _maps(heard.out), said)
 
 
 class Heard(Record):

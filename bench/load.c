@@ -1,8 +1,8 @@
-/* load CALLS RESULT [GO]: the work that contenders trace.
+/* load CALLS[@RATE] RESULT [GO]: the work that contenders trace.
  *
- * Makes CALLS lseek calls pinned on processor 1 (0 if there is no other), and OPENS opens of /dev/null and
+ * Makes CALLS lseek calls, RATE a second at most, pinned on processor 1 (0 if there is no other), and OPENS opens of /dev/null and
  * PARENTS calls of getppid (bench/machine.py knows the numbers).  Writes one line of JSON into RESULT: when main
- * began (CLOCK_MONOTONIC, ns) and the time of a call as it saw it.  With GO it stays until that file exists, so
+ * began and ended its calls (CLOCK_MONOTONIC, ns), the time of a call as it saw it, and its time on a processor.  With GO it stays until that file exists, so
  * that the tracer's programs can be looked at; 60 s at most.
  *
  * On processor 1, because a perf event of a tracepoint is opened on processor 0 by bpftrace: a program that does
@@ -13,17 +13,23 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { OPENS = 3, PARENTS = 5, OFFSETS = 1024, POLLS = 30000, POLL_NS = 2000000 };
+enum { AT_ONCE = 16, OPENS = 3, PARENTS = 5, OFFSETS = 1024, POLLS = 30000, POLL_NS = 2000000 };
 
 static long long now_ns(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static long long nanoseconds(struct timeval time)
+{
+    return time.tv_sec * 1000000000LL + time.tv_usec * 1000LL;
 }
 
 static void pin(int cpu)
@@ -41,7 +47,9 @@ int main(int argc, char **argv)
     char line[200];
     if (argc < 3)
         return 2;
-    long calls = atol(argv[1]);
+    char *rest;
+    long calls = strtol(argv[1], &rest, 10);
+    double pause_ns = *rest == '@' ? 1e9 / atof(rest + 1) : 0;
     if (sysconf(_SC_NPROCESSORS_ONLN) > 1)
         pin(1);
     int file = open("/dev/zero", O_RDONLY);
@@ -51,12 +59,20 @@ int main(int argc, char **argv)
         getppid();
 
     long long start = now_ns();
-    for (long i = 0; i < calls; i++)
+    for (long i = 0; i < calls; i++) {
         syscall(SYS_lseek, file, i % OFFSETS, SEEK_SET);
+        if (pause_ns && i % AT_ONCE == AT_ONCE - 1)
+            while (now_ns() - start < i * pause_ns)
+                ;
+    }
     long long end = now_ns();
 
-    int length = snprintf(line, sizeof line, "{\"pid\": %d, \"began_ns\": %lld, \"ended_ns\": %lld, \"call_ns\": %.3f}\n",
-                          getpid(), began, end, calls ? (double)(end - start) / calls : 0.0);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    int length = snprintf(line, sizeof line,
+                          "{\"pid\": %d, \"began_ns\": %lld, \"ended_ns\": %lld, \"call_ns\": %.3f, \"cpu_ns\": %lld}\n",
+                          getpid(), began, end, calls ? (double)(end - start) / calls : 0.0,
+                          nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime));
     int result = open(argv[2], O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (result < 0 || write(result, line, length) != length)
         return 1;

@@ -34,8 +34,9 @@ from invivo.values import ValueText
 Act = Callable[[list[Value], int], Event | None]
 Bulk = Callable[[memoryview], "list[Event] | None"]
 
-_VERY_MANY = 1024  # records in a window that are worth numpy, which takes 80 ms to import
-_MANY = 128  # records in a window that are worth it when it is there
+_MANY = 128  # records in a window that are worth numpy when it is there
+_VERY_MANY = 1024  # records in a window, or
+_ALL = 20_000  # records in such windows so far, that are worth importing it, which takes 80 ms
 _RUN = 16  # records of one kind in a row that are worth being read by columns
 
 
@@ -77,6 +78,7 @@ class Actions:
         shown = (kinds.Printf, kinds.PrintValue)
         self._joins_text = joins_text and not text.escapes and any(isinstance(r.action, shown) for r in layout.records)
         self._vectors: JoinedText | None = None
+        self._seen = 0  # records that came together
         self._position = 0
         self._pairs = _Pairs(layout)
 
@@ -100,11 +102,14 @@ class Actions:
     def _vector(self, size_bytes: int) -> JoinedText | None:
         """The fast way to text, for a window with many records; it is there from the first very large one on."""
         records = size_bytes // self._layout.stride if self._joins_text else 0
-        if self._vectors is None and records >= _VERY_MANY:
+        if records < _MANY:
+            return None
+        self._seen += records
+        if self._vectors is None and (records >= _VERY_MANY or self._seen >= _ALL):
             from invivo.runtime.vector import VectorText
 
             self._vectors = VectorText(self._layout, self._names, self._text, bpftrace=self._bpftrace)
-        return self._vectors if records >= _MANY else None
+        return self._vectors
 
     def _handle_part(self, window: memoryview, position: int, end: int) -> list[Event]:
         events: list[Event] = []

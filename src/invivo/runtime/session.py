@@ -29,7 +29,7 @@ from invivo.runtime.walk import Walk
 from invivo.values import ValueText
 
 _WINDOW_BYTES = 1 << 18  # of the ring at a time: what is in the events of a window bounds our memory
-_BUSY_SECONDS = 0.002  # between looks at the ring while records come
+_BUSY_SECONDS = 0.004  # between looks at the ring while records come
 _IDLE_AFTER_SECONDS = 0.02  # without a record: then the next one is asked for a wakeup
 _IDLE_SECONDS = 0.5  # the longest sleep
 _PAIR_SECONDS = 0.0005  # for a clear() to follow its print(), each time
