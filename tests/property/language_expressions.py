@@ -322,7 +322,7 @@ class Expressions:
             right = str(self.choose.randrange(1, 64))
             if is_literal(left) and op in ("*", "<<", "+", "-"):
                 left = f"({self.choose.choice(INTEGER_TYPES)}){enclosed(left)}"
-        elif op in ("<<", ">>") and self.chance(10):
+        elif op in ("<<", ">>") and not is_literal(left) and self.chance(10):
             right = self.truth(0)
         elif op in ("<<", ">>") and self.chance(70):
             right = f"({self.choose.choice(INTEGER_TYPES)})({enclosed(right)} & 63)"
