@@ -153,9 +153,9 @@ def test_nameless_members_of_a_listed_type(capfd: pytest.CaptureFixture[str]) ->
     assert run_words(["-lv", "union bpf_attr"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].endswith("union bpf_attr {")
-    assert lines[1:3] == ["        struct {", "                __u32 map_type;"]
-    assert "        } batch;" in lines
-    assert lines[-1] == "};"
+    assert lines[1:3] == ["\tstruct {", "\t\t__u32 map_type;"]
+    assert "\t} batch;" in lines
+    assert lines[-2:] == ["};", ""]
     assert not any("..." in line for line in lines)
 
 

@@ -35,13 +35,16 @@ def parameters(pattern: str) -> list[tuple[str, str]]:
         ("tracepoint:*exec*", ["tracepoint:sched:sched_process_exec"]),
         ("rawtracepoint:sys_*", ["rawtracepoint:vmlinux:sys_enter", "rawtracepoint:vmlinux:sys_exit"]),
         ("software:*faults", [
-            "software:alignment-faults:", "software:emulation-faults:", "software:major-faults:",
-            "software:minor-faults:", "software:page-faults:",
+            "software:alignment-faults:", "software:emulation-faults:",
+            "software:faults:", "software:major-faults:", "software:minor-faults:", "software:page-faults:",
         ]),
         ("uprobe:/bin/demo:work*", ["uprobe:/bin/demo:work_one", "uprobe:/bin/demo:work_two"]),
         ("wakeup", ["tracepoint:sched:sched_wakeup", "rawtracepoint:vmlinux:sched_wakeup"]),
-        ("vfs_read", ["kprobe:vfs_read", "fentry:vmlinux:vfs_read", "fexit:vmlinux:vfs_read"]),
-        ("*:vfs_wr*", ["kprobe:vfs_write", "fentry:vmlinux:vfs_write", "fexit:vmlinux:vfs_write"]),
+        ("vfs_read", ["kprobe:vfs_read", "fentry:vmlinux:vfs_read"]),
+        ("*:vfs_wr*", ["kprobe:vfs_write", "fentry:vmlinux:vfs_write"]),
+        ("kretprobe:vfs_wr*", ["kretprobe:vfs_write"]),
+        ("fexit:vfs_wr*", ["fexit:vmlinux:vfs_write"]),
+        ("kprobe:*:vfs_read", ["kprobe:vfs_read"]),
         ("nothing_like_this", []),
         ("nosuch:*", []),
     ],
@@ -54,7 +57,8 @@ def test_programs_are_listed_only_if_asked_for() -> None:
     everything = listed("*:*")
     assert "tracepoint:sched:sched_switch" in everything
     assert not [name for name in everything if name.startswith("u")]
-    assert "uretprobe:/bin/demo:main" in listed("*:/bin/demo:main")
+    assert "uprobe:/bin/demo:main" in listed("*:/bin/demo:main")
+    assert listed("uretprobe:/bin/demo:main") == ["uretprobe:/bin/demo:main"]
     assert everything == listed("")
 
 

@@ -286,7 +286,7 @@ def test_a_struct_by_value_takes_the_words_it_needs() -> None:
 
 def test_every_provider_that_has_such_a_thing_is_meant_by_a_wildcard() -> None:
     points = FixtureTarget().expand(probe_spec("*:vfs_read"))
-    assert [point.name for point in points] == ["kprobe:vfs_read", "fentry:vmlinux:vfs_read", "fexit:vmlinux:vfs_read"]
+    assert [point.name for point in points] == ["kprobe:vfs_read", "fentry:vmlinux:vfs_read"]
     points = FixtureTarget().expand(probe_spec("*tracepoint:sched:sched_switch"))
     assert [point.name for point in points] == ["tracepoint:sched:sched_switch"]
     assert refusal("*:nothing_has_this").message == "No probe type matched for *:nothing_has_this"

@@ -257,12 +257,11 @@ def _pid(arguments: Arguments) -> int | None:
 
 
 def _list(arguments: Arguments) -> int:
-    from invivo.cli.bpftrace_list import list_patterns, list_program
+    from invivo.cli.bpftrace_list import ListedFacts, list_patterns, list_program
     from invivo.formats.elf import DEBUG_DIRECTORIES
-    from invivo.probes.facts import LiveFacts
 
     words = arguments.words + arguments.after
-    facts = LiveFacts(
+    facts = ListedFacts(
         _pid(arguments),
         debug_directories=(*_debug_directories(arguments), *DEBUG_DIRECTORIES),
         functions_file=arguments.value("traceable-functions") or "",

@@ -5,38 +5,59 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+from invivo.cli.failures import say
 from invivo.cli.list import Line, found, write
 from invivo.diagnostics import Diagnostics, SourceFile
+from invivo.errors import NotSupportedError
 from invivo.lang.check.probes import points_of
 from invivo.lang.config import read_config
 from invivo.lang.parse import parse
-from invivo.probes import provider_of
+from invivo.probes import find, provider_of
+from invivo.probes.facts import LiveFacts
 from invivo.probes.machine import Machine
-from invivo.probes.provider import Facts, Role
+from invivo.probes.provider import Role
 
 _SHOWN = (Role.EVENT, Role.WATCH, Role.TIMER, Role.ITERATOR)  # not what the session runs itself
 
 
-def list_patterns(patterns: str, facts: Facts, *, verbose: bool) -> int:
+class ListedFacts(LiveFacts):
+    """This machine, with all that it knows of: where probes would be is listed even if it cannot attach them."""
+
+    def has(self, feature: str) -> bool:
+        return True
+
+
+def list_patterns(patterns: str, facts: LiveFacts, *, verbose: bool) -> int:
     """List what matches one of several patterns, separated by commas; return the exit status."""
     if patterns.endswith(".bt"):
         sys.stdout.write(
             f"WARNING: It appears that '{patterns}' is a filename but the file does not exist. "
             f"Treating '{patterns}' as a search pattern.\n"
         )
-    lines = (line for each in patterns.split(",") for line in found(each, facts, verbose=verbose))
-    write((_with_module(line) for line in lines) if verbose else lines, "text")
+    for pattern in patterns.split(","):
+        try:
+            write(map(_as_defined, found(_whole(pattern), facts, verbose=verbose)), "text")
+        except NotSupportedError as problem:
+            say(f"WARNING: {problem}")
     return 0
 
 
-def _with_module(line: Line) -> Line:
-    """A type's definition with whose it is before; a probe as it is."""
-    is_type = line.name.partition(" ")[0] in ("struct", "union", "enum")
-    return Line(f"vmlinux: {line.name}") if is_type else line
+def _whole(pattern: str) -> str:
+    """A pattern of probes, from one of names; types and providers are told by themselves."""
+    is_name = pattern and ":" not in pattern and " " not in pattern and find(pattern) is None
+    return f"*:{pattern}" if is_name else pattern
+
+
+def _as_defined(line: Line) -> Line:
+    """A type's definition with whose it is before, as bpftrace indents it; a probe or a type's name as it is."""
+    if not line.name.endswith("};"):
+        return line
+    first, *members = line.name.replace(" " * 8, "\t").splitlines()
+    return Line("\n".join((f"vmlinux: {first}", *(member.replace(" : ", ": ", 1) for member in members), "")))
 
 
 def list_program(
-    source: SourceFile, parameters: tuple[str, ...], environment: Mapping[str, str], facts: Facts, *, verbose: bool
+    source: SourceFile, parameters: tuple[str, ...], environment: Mapping[str, str], facts: LiveFacts, *, verbose: bool
 ) -> int:
     """List where a program's probes would be attached; what they do does not matter. Raises `CompileError`."""
     diagnostics = Diagnostics()

@@ -14,6 +14,7 @@ from invivo.record import replace
 from invivo.target import AttachPoint, NoSuchProbeError, Plan, ProbeSpec
 
 __all__ = [
+    "OF_RETURNS",
     "Facts",
     "Listed",
     "Provider",
@@ -52,6 +53,8 @@ _ROWS: Final = (
 )
 
 _MODULES: Final = {name: module for name, _, module in _ROWS}
+# They are where the entries are, which is where a wildcard for a provider stays.
+OF_RETURNS: Final = ("kretprobe", "uretprobe", "fexit")
 _ALIASES: Final = {alias: name for name, aliases, _ in _ROWS for alias in aliases.split()}
 
 
@@ -110,7 +113,7 @@ def _expand_providers(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     for provider in providers():
         if provider.role is not Role.EVENT or provider.listing is None or not matches(provider.name):
             continue
-        if provider.user_space and facts.pid is None:
+        if provider.name in OF_RETURNS or (provider.user_space and facts.pid is None):
             continue
         own = replace(spec, provider=provider.name)
         try:

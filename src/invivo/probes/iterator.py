@@ -91,10 +91,15 @@ def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
     matches = names.matcher(pattern[0])
     for kind in filter(matches, _kinds(facts)):
-        struct = facts.types().struct("struct", _CONTEXT + kind)
-        assert struct is not None
-        shown = ((f"struct {_CONTEXT}{kind} *", "ctx"),) if verbose else ()
-        yield Listed(canonical("iter", (kind,)), shown)
+        yield Listed(canonical("iter", (kind,)), _parameters(kind, facts) if verbose else ())
+
+
+def _parameters(kind: str, facts: Facts) -> tuple[tuple[str, str], ...]:
+    """Return what is in the context; ``meta``, which all have, is left out."""
+    types = facts.types()
+    prototype = types.function(_FUNCTION + kind)
+    parameters = () if prototype is None else prototype.parameters
+    return tuple((types.spelling(type_id), name) for name, type_id in parameters if name != "meta")
 
 
 ITER = Provider(

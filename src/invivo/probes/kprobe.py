@@ -197,7 +197,7 @@ def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts, verbose: 
     if not facts.has("kprobe"):
         return
     for name in facts.functions(*module_and_name(pattern)):
-        prefix = pattern[:-1]
+        prefix = () if names.is_wildcard(pattern[0]) else pattern[:-1]
         parameters: tuple[tuple[str, str], ...] = ()
         prototype = facts.types().function(name) if verbose else None
         if prototype is not None:
@@ -207,6 +207,10 @@ def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts, verbose: 
 
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
     return _listing_of("kprobe", pattern, facts, verbose)
+
+
+def _return_listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
+    return _listing_of("kretprobe", pattern, facts, False)
 
 
 KPROBE = Provider(
@@ -234,4 +238,5 @@ KRETPROBE = Provider(
     expand=_expand,
     plan=_plan,
     attach=_attach,
+    listing=_return_listing,
 )

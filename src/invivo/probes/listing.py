@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from invivo.errors import NotSupportedError
-from invivo.probes import find, names, providers
+from invivo.probes import OF_RETURNS, find, names, providers
 from invivo.probes.provider import Facts, Listed, Provider
 
 
@@ -14,8 +14,8 @@ def list_probes(pattern: str, facts: Facts, *, verbose: bool = False) -> Iterato
 
     ``tracepoint:sched:*`` is an attach point with wildcards; a text without colon is looked for
     in the names of all the kernel's probes (``*TEXT*``), and an empty one means all.  Probes in
-    user space are listed only if their provider or a file is named.  With ``verbose`` each
-    comes with the C types and names of its arguments.
+    user space are listed only if their provider or a file is named, those of returns only if
+    their provider is.  With ``verbose`` each comes with the C types and names of its arguments.
     """
     head = pattern.partition(":")[0]
     asked_for = find(head) is not None
@@ -39,14 +39,16 @@ def _queries(pattern: str, facts: Facts) -> Iterator[tuple[Provider, tuple[str, 
             return
         text = head if names.is_wildcard(head) else f"*{head}*"
         for provider in providers():
-            if not provider.user_space:
+            if not provider.user_space and provider.name not in OF_RETURNS:
                 yield provider, (text,)
         return
     fields = tuple(rest) if any(rest) else ("*",)
     if names.is_wildcard(head):
         matches = names.matcher(head)
         for provider in providers():
-            if matches(provider.name) and (not provider.user_space or _names_file(fields, facts)):
+            if not matches(provider.name) or provider.name in OF_RETURNS:
+                continue
+            if not provider.user_space or _names_file(fields, facts):
                 yield provider, fields
         return
     exact = find(head)

@@ -68,11 +68,10 @@ def no_counter(spec: ProbeSpec, counters: Sequence[Counter]) -> NoSuchProbeError
 
 
 def list_counters(provider: str, counters: Sequence[Counter], pattern: tuple[str, ...]) -> Iterator[Listed]:
-    """Yield the counters that match a pattern by name or alias."""
+    """Yield the counters that match a pattern, by all their names."""
     matches = names.matcher(pattern[0])
-    for counter in counters:
-        if matches(counter.name) or (counter.alias and matches(counter.alias)):
-            yield Listed(f"{provider}:{counter.name}:")
+    known = [name for counter in counters for name in (counter.name, counter.alias) if name]
+    yield from (Listed(f"{provider}:{name}:") for name in sorted(known) if matches(name))
 
 
 def plans(

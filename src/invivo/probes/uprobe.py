@@ -176,7 +176,10 @@ def _plan_of(
 
 def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
     target, *rest = pattern
-    for path in facts.binaries(target):
+    paths = facts.binaries(target)
+    if not rest and facts.pid is not None and not paths:
+        paths, rest = [binaries.of_process(facts.pid)], [target]  # a function of the process
+    for path in paths:
         try:
             found = _listed(facts.elf(path), rest)
         except (BadFileError, OSError):
