@@ -18,7 +18,7 @@ from invivo.library.aggregations import AGGREGATIONS
 from invivo.library.maps import MAPS
 from invivo.library.output import OUTPUT
 from invivo.library.probe import PROBE
-from invivo.library.record import Builtin
+from invivo.library.record import Builtin, Config
 from invivo.library.strings import STRINGS
 from invivo.library.symbols import SYMBOLS
 from invivo.library.values import NSECS, VALUES
@@ -122,14 +122,10 @@ def _where(feature: str) -> str:
 
 
 def _option(key: str, option: Option) -> str:
-    default = None if option.holder is None else getattr(option.holder(), option.field)
+    default = getattr(Config(), key)
     match default:
-        case None:
-            shown = "-"
         case bool():
             shown = "true" if default else "false"
-        case "":
-            shown = "chosen by invivo"
         case _:
             shown = str(default)
     values = (

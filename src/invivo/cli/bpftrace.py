@@ -334,7 +334,7 @@ def _run(arguments: Arguments) -> int:
         environment=_environment(),
         bpftrace=True,
         coloured=_coloured(),
-        include_folders=tuple(arguments.values("I")),
+        include_folders=(*arguments.values("I"), *_include_folders()),
         includes=tuple(arguments.values("include")),
     )
     try:
@@ -401,6 +401,12 @@ def _coloured() -> bool:
     """Whether messages are in colour: BPFTRACE_COLOR says auto (the default: on a terminal), always, never."""
     wish = os.environ.get("BPFTRACE_COLOR", "auto")
     return wish == "always" or (wish != "never" and sys.stdout.isatty() and sys.stderr.isatty())
+
+
+def _include_folders() -> list[str]:
+    """The folders that C's compilers look for headers in."""
+    paths = ":".join(os.environ.get(name, "") for name in ("CPATH", "C_INCLUDE_PATH"))
+    return [path for path in paths.split(":") if path]
 
 
 def _environment() -> dict[str, str]:

@@ -256,8 +256,6 @@ class Settings(Record):
     max_cat_bytes: int = 10240
     cpp_demangle: bool = True
     ring_pages: int = 0  # 0: chosen by the runtime
-    cache_user_symbols: str = ""
-    show_debug_info: bool = False
     max_strlen: int = 1024  # a string that fills this capacity is taken to have been cut
 
 

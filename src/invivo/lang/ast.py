@@ -25,9 +25,13 @@ class Integer(Node, eq=False):
 
 
 class StringLiteral(Node, eq=False):
-    """Escapes are already replaced. One character stands for one byte (latin-1) of UTF-8 text."""
+    """Escapes are already replaced. One character stands for one byte (latin-1) of UTF-8 text.
+
+    ``written`` in the script, whose limits it has to keep then; others the compiler has made.
+    """
 
     value: str
+    written: bool = True
 
 
 class Boolean(Node, eq=False):

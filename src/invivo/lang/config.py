@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from invivo.diagnostics import Code, Diagnostics, Span
 from invivo.ir.layout import Settings
 from invivo.lang import ast
+from invivo.lang.parse.literals import BadLiteralError, parse_integer
 from invivo.lang.suggest import nearest
 from invivo.library.record import Config
 from invivo.record import Record, replace
@@ -26,13 +27,8 @@ _LICENSES = (
 
 
 class Option(Record, eq=False):
-    """One key: the record that holds it, its field, what it is for, and what it may be.
+    """One key of `Config`: what it is for, and what it may be."""
 
-    ``holder`` is None for a key that only has to be right: what it would change is not there to be changed.
-    """
-
-    holder: type[Config] | type[Settings] | None
-    field: str
     kind: type[int] | type[bool] | type[str]
     doc: str
     choices: tuple[str, ...] = ()
@@ -40,74 +36,45 @@ class Option(Record, eq=False):
     most: int = (1 << 32) - 1
 
 
+_STABILITIES = ("enable", "warn", "error")
 OPTIONS: dict[str, Option] = {
     "max_strlen": Option(
-        Config,
-        "max_strlen",
         int,
         "bytes of a string, its terminator counted: what str() and buf() read at most",
         least=1,
         most=_LONGEST_STRING,
     ),
-    "max_map_keys": Option(Config, "max_map_keys", int, "elements of a map that is not declared with a size", least=1),
-    "max_probes": Option(Config, "max_probes", int, "attach points of a script, wildcards expanded"),
-    "max_bpf_progs": Option(Config, "max_bpf_progs", int, "accepted; invivo needs few programs"),
-    "on_stack_limit": Option(
-        Config, "on_stack_limit", int, "bytes up to which a value is kept on the program's stack; at most 128 count"
-    ),
-    "stack_mode": Option(Config, "stack_mode", str, "how stacks are shown", _STACK_MODES),
+    "max_map_keys": Option(int, "elements of a map that is not declared with a size", least=1),
+    "max_probes": Option(int, "attach points of a script, wildcards expanded"),
+    "max_bpf_progs": Option(int, "programs of a script: invivo needs few"),
+    "on_stack_limit": Option(int, "bytes up to which a value is kept on the program's stack; at most 128 count"),
+    "stack_mode": Option(str, "how stacks are shown", _STACK_MODES),
     "unstable_tseries": Option(
-        Config,
-        "unstable_tseries",
         str,
         "whether tseries() is used without a word, with a warning (of invivo-bpftrace), or not at all",
-        ("enable", "warn", "error"),
+        _STABILITIES,
     ),
-    "unstable_typeinfo": Option(
-        Config,
-        "unstable_typeinfo",
-        str,
-        "the same for typeinfo(); only invivo-bpftrace refuses it",
-        ("enable", "warn", "error"),
-    ),
-    "unstable_import_statement": Option(
-        Config,
-        "unstable_import_statement",
-        str,
-        "the same for `import` in a probe's body",
-        ("enable", "warn", "error"),
-    ),
+    "unstable_typeinfo": Option(str, "the same for typeinfo(); only invivo-bpftrace refuses it", _STABILITIES),
+    "unstable_import_statement": Option(str, "the same for `import` in a probe's body", _STABILITIES),
+    "unstable_dw_ustack": Option(str, "accepted", _STABILITIES),
     "missing_probes": Option(
-        Config,
-        "missing_probes",
-        str,
-        "what to do about a probe that this kernel does not have",
-        ("error", "warn", "ignore"),
+        str, "what to do about a probe that this kernel does not have", ("error", "warn", "ignore")
     ),
-    "license": Option(Config, "license", str, "the licence that the programs declare to the kernel", _LICENSES),
-    "print_maps_on_exit": Option(Settings, "print_maps_on_exit", bool, "show all maps at the end"),
-    "str_trunc_trailer": Option(Settings, "truncation_trailer", str, "what follows a string that was cut"),
-    "max_cat_bytes": Option(Settings, "max_cat_bytes", int, "bytes of a file that cat() shows"),
-    "cpp_demangle": Option(Settings, "cpp_demangle", bool, "show C++ names as in the source"),
+    "license": Option(str, "the licence that the programs declare to the kernel", _LICENSES),
+    "print_maps_on_exit": Option(bool, "show all maps at the end"),
+    "str_trunc_trailer": Option(str, "what follows a string that was cut"),
+    "max_cat_bytes": Option(int, "bytes of a file that cat() shows"),
+    "cpp_demangle": Option(bool, "show C++ names as in the source"),
     "perf_rb_pages": Option(
-        Settings,
-        "ring_pages",
-        int,
-        "pages of the ring buffer, rounded up to a power of two; 0: chosen by invivo",
-        most=_LARGEST_RING,
+        int, "pages of the ring buffer, rounded up to a power of two; 0: chosen by invivo", most=_LARGEST_RING
     ),
     "cache_user_symbols": Option(
-        Settings,
-        "cache_user_symbols",
-        str,
-        "accepted: how long symbols of processes are remembered",
-        ("PER_PID", "PER_PROGRAM", "NONE"),
+        str, "accepted: how long symbols of processes are remembered", ("PER_PID", "PER_PROGRAM", "NONE")
     ),
-    "show_debug_info": Option(Settings, "show_debug_info", bool, "accepted: places in source files in stacks"),
-    "lazy_symbolication": Option(None, "", bool, "accepted: symbols are always looked up when they are shown"),
-    "log_size": Option(None, "", int, "accepted: the verifier's log is as long as it needs to be"),
-    "use_blazesym": Option(None, "", bool, "accepted: invivo reads symbols itself"),
-    "unstable_dw_ustack": Option(None, "", str, "accepted", ("enable", "warn", "error")),
+    "show_debug_info": Option(bool, "accepted: places in source files in stacks"),
+    "lazy_symbolication": Option(bool, "accepted: symbols are always looked up when they are shown"),
+    "log_size": Option(int, "accepted: the verifier's log is as long as it needs to be"),
+    "use_blazesym": Option(bool, "accepted: invivo reads symbols itself"),
 }
 _WITHOUT_EFFECT = frozenset(
     {
@@ -134,22 +101,29 @@ def read_config(
     block: ast.Config | None, environment: Mapping[str, str], diagnostics: Diagnostics
 ) -> tuple[Config, Settings]:
     """Return what the compiler and what the runtime is told. The environment wins over the block."""
-    values: dict[type, dict[str, int | bool | str]] = {Config: {}, Settings: {}}
+    values: dict[str, int | bool | str] = {}
     for entry in () if block is None else block.entries:
         _set(entry.key.lower().removeprefix(_PREFIX), entry.value, entry.span, values, diagnostics)
     for key, option in OPTIONS.items():
         text = environment.get((_PREFIX + key).upper())
         if text or (text is not None and option.kind is str and not option.choices):
             _set(key, text, None, values, diagnostics)
-    config = replace(Config(), **values[Config])
-    return config, replace(Settings(max_strlen=config.max_strlen), **values[Settings])
+    config = replace(Config(), **values)
+    return config, Settings(
+        print_maps_on_exit=config.print_maps_on_exit,
+        truncation_trailer=config.str_trunc_trailer,
+        max_cat_bytes=config.max_cat_bytes,
+        cpp_demangle=config.cpp_demangle,
+        ring_pages=config.perf_rb_pages,
+        max_strlen=config.max_strlen,
+    )
 
 
 def _set(
     key: str,
     value: int | bool | str,
     span: Span | None,
-    values: dict[type, dict[str, int | bool | str]],
+    values: dict[str, int | bool | str],
     diagnostics: Diagnostics,
 ) -> None:
     if key in _RENAMED:
@@ -182,8 +156,7 @@ def _set(
         expected = f"expected {option.least} to {option.most}"
         diagnostics.error(Code.BAD_CONFIG, span, f"{key} is out of range: {value}", expected)
         return
-    if option.holder is not None:
-        values[option.holder][option.field] = read
+    values[key] = read
 
 
 def _spelled(value: int | bool | str) -> str:
@@ -192,8 +165,15 @@ def _spelled(value: int | bool | str) -> str:
 
 def _read_int(value: int | bool | str) -> int | None:
     if isinstance(value, str):
-        return int(value) if value.isdigit() else None
+        return _read_digits(value) if value[:1].isdigit() else None
     return int(value) if not isinstance(value, bool) and value >= 0 else None
+
+
+def _read_digits(text: str) -> int | None:
+    try:
+        return parse_integer(text)[0]
+    except BadLiteralError:
+        return None
 
 
 def _read_bool(value: int | bool | str) -> bool | None:

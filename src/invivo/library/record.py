@@ -29,19 +29,30 @@ class Place(Record, eq=False):
 
 
 class Config(Record):
-    """The script's ``config`` values that change how it is compiled (names are bpftrace's)."""
+    """A script's ``config``: every key with its default (names and defaults are bpftrace's)."""
 
-    max_strlen: int = 1024
+    cache_user_symbols: str = "PER_PID"
+    cpp_demangle: bool = True
+    lazy_symbolication: bool = True
+    license: str = "GPL"
+    log_size: int = 1_000_000
+    max_bpf_progs: int = 1024
+    max_cat_bytes: int = 10240
     max_map_keys: int = 4096
     max_probes: int = 1024
-    max_bpf_progs: int = 1024
-    on_stack_limit: int = 32
-    stack_mode: str = "bpftrace"
-    unstable_tseries: str = "warn"
+    max_strlen: int = 1024
     missing_probes: str = "error"
-    unstable_typeinfo: str = "error"
+    on_stack_limit: int = 32
+    perf_rb_pages: int = 0  # chosen by the runtime
+    print_maps_on_exit: bool = True
+    show_debug_info: bool = False
+    stack_mode: str = "bpftrace"
+    str_trunc_trailer: str = ".."
+    unstable_dw_ustack: str = "warn"
     unstable_import_statement: str = "error"
-    license: str = "GPL"
+    unstable_tseries: str = "warn"
+    unstable_typeinfo: str = "error"
+    use_blazesym: bool = False
 
 
 class Site(Protocol):

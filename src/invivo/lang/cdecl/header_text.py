@@ -8,6 +8,7 @@ from typing import Final
 from invivo.diagnostics import SourceFile, Span
 from invivo.lang import ast
 from invivo.lang.bt.c_statements import definition_end, directive_end
+from invivo.lang.cdecl.headers import OPTION
 from invivo.record import replace
 
 _SKIPPED: Final = r"(?s:(?:\s|//[^\n]*|/\*.*?\*/)*+)"
@@ -43,7 +44,7 @@ def header_statements(source: SourceFile) -> list[ast.CStatement]:
 
 def with_includes(script: ast.Script, paths: tuple[str, ...]) -> ast.Script:
     """Return a script that begins by including headers."""
-    source = SourceFile("--include", "".join(f"#include <{path}>\n" for path in paths))
+    source = SourceFile(OPTION, "".join(f"#include <{path}>\n" for path in paths))
     return replace(script, c_statements=(*header_statements(source), *script.c_statements))
 
 

@@ -54,6 +54,16 @@ _FOLDERS = (
     *("xen", "media", "kvm", "crypto", "acpi", "generated", "vdso", "bits", "gnu", "arpa", "netinet", "misc", "mtd"),
 )
 
+# Headers of C and of the system interfaces that stand in no folder.
+_OF_C = """
+    alloca ar assert byteswap complex cpio crypt ctype dirent dlfcn elf endian err errno error fcntl features fenv
+    float fnmatch ftw getopt glob grp iconv ifaddrs inttypes iso646 langinfo libgen limits link locale malloc math
+    memory mntent netdb poll pthread pty pwd regex resolv sched search semaphore setjmp shadow signal spawn stdarg
+    stdbool stddef stdint stdio stdlib string strings syscall sysexits syslog termios threads time uchar ucontext
+    unistd utime utmp utmpx values wait wchar wctype
+"""
+OPTION = "--include"  # the name of the text of which headers are that the command line asks for
+
 
 def header_constant(name: str) -> int | None:
     """The value of a constant of the kernel's headers, if there is one of that name."""
@@ -74,6 +84,10 @@ def check_include(include: Include, diagnostics: Diagnostics, *, bpftrace: bool)
             "struct, union and enum names of the kernel are there without it",
         )
     elif not _is_known(include.path):
+        if include.span.source.name == OPTION:
+            message = f"<built-in>:{include.span.location().line}:10: fatal error: '{include.path}' file not found"
+            diagnostics.error(Code.BAD_DECLARATION, include.span, message)
+            return
         line = 1 + include.span.location().line  # its text of definitions has a line before the script's
         message = f"definitions.h:{line}:10: fatal error: '{include.path}' file not found"
         diagnostics.error(Code.BAD_DECLARATION, include.span, message)
@@ -82,4 +96,4 @@ def check_include(include: Include, diagnostics: Diagnostics, *, bpftrace: bool)
 def _is_known(path: str) -> bool:
     """Whether a header is one of the kernel's or of C's: its types are the kernel's."""
     folder, slash, _ = path.partition("/")
-    return folder in _FOLDERS if slash else path.endswith(".h")
+    return folder in _FOLDERS if slash else path.removesuffix(".h") in _OF_C.split()

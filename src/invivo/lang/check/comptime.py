@@ -58,7 +58,7 @@ def stand_for(c: Checker, node: ast.Node, names: tuple[str, ...], values: tuple[
 
 def _literal(node: ast.Node, value: int | str) -> ast.Expr:
     if isinstance(value, str):
-        return ast.StringLiteral(node.span, value)
+        return ast.StringLiteral(node.span, value, written=False)
     return ast.Boolean(node.span, value) if isinstance(value, bool) else ast.Integer(node.span, value)
 
 

@@ -25,7 +25,8 @@ _WORD = 8  # bytes
 
 
 def check_string(c: Checker, node: ast.Node, value: str) -> Type | None:
-    if len(value) >= c.config.max_strlen:
+    is_written = not isinstance(node, ast.StringLiteral) or node.written
+    if is_written and len(value) >= c.config.max_strlen:
         limit = c.config.max_strlen
         c.error(Code.LIMIT, node, f"String is too long (over {limit} bytes): {value}", "raise config max_strlen")
     return t.String(len(value) + 1)
