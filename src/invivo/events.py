@@ -74,11 +74,15 @@ class Bucket(Record):
 
 
 class HistogramValue(Record):
-    """Buckets from the first to the last that is not empty. ``linear_step`` is 0 for powers of two."""
+    """Buckets from the first to the last that is not empty.
+
+    ``linear_step`` is 0 for powers of two; each of these is cut into 2**bits buckets.
+    """
 
     buckets: tuple[Bucket, ...]
     linear_step: int
     total: int
+    bits: int = 0
 
 
 class SeriesValue(Record):

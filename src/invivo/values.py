@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from struct import Struct as Packed
 
 from invivo.events import (
     Address,
@@ -104,7 +105,7 @@ def _bool(value: bool) -> str:
 
 
 def _none(_: None) -> str:
-    return "none"
+    return "null"
 
 
 def _enum(value: EnumValue) -> str:
@@ -156,19 +157,27 @@ def histogram_lines(value: HistogramValue) -> list[str]:
     """One line a bucket: its range in 16 columns, its count in 8, a bar of at most 52."""
     highest = max((bucket.count for bucket in value.buckets), default=0)
     return [
-        f"{bucket_label(bucket, value.linear_step):<16}{bucket.count:>8} |{_bar(bucket.count, highest):<{BAR_WIDTH}}|"
+        f"{bucket_label(bucket, value):<16}{bucket.count:>8} |{_bar(bucket.count, highest):<{BAR_WIDTH}}|"
         for bucket in value.buckets
     ]
 
 
 def _bar(count: int, highest: int) -> str:
-    return "@" * (count * BAR_WIDTH // highest) if highest > 0 else ""
+    return "@" * int(_single(_single(_single(count) / _single(highest)) * BAR_WIDTH)) if highest > 0 else ""
 
 
-def bucket_label(bucket: Bucket, linear_step: int) -> str:
+def _single(number: float) -> float:
+    """Round to single precision: bpftrace draws with it, and truncates."""
+    return float(_SINGLE.unpack(_SINGLE.pack(number))[0])
+
+
+_SINGLE = Packed("f")
+
+
+def bucket_label(bucket: Bucket, of: HistogramValue) -> str:
     """``[4, 8)``, ``[5]``, ``(..., 0)``, ``[100, ...)``; bounds with K, M ... where they are exact."""
     low, high = bucket.low, bucket.high
-    write = _linear_bound(linear_step) if linear_step else _power_bound
+    write = _linear_bound(of.linear_step) if of.linear_step else _power_bound(of.bits)
     if low is None:
         return f"(..., {write(0 if high is None else high + 1)})"
     if high is None:
@@ -178,12 +187,16 @@ def bucket_label(bucket: Bucket, linear_step: int) -> str:
     return f"[{write(low)}, {write(high + 1)})"
 
 
-def _power_bound(value: int) -> str:
-    for suffix in ("", "K", "M", "G", "T", "P"):
-        if value < 1024 or value % 1024:
-            return f"{value}{suffix}"
-        value //= 1024
-    return f"{value}E"
+def _power_bound(bits: int) -> Callable[[int], str]:
+    """Units are as large as what the buckets are wide: ``1K`` for a whole power of two, ``[1024, 1280)`` for parts."""
+
+    def write(value: int) -> str:
+        if value < 4 << bits:
+            return str(value)
+        decade = (value.bit_length() - 1 - bits) // 10
+        return f"{value >> 10 * decade}{'KMGTPE'[decade - 1] if decade else ''}"
+
+    return write
 
 
 def _linear_bound(step: int) -> Callable[[int], str]:
@@ -200,12 +213,13 @@ def _linear_bound(step: int) -> Callable[[int], str]:
 # -- time series -------------------------------------------------------------------------------
 
 _PLOT_WIDTH = 53  # columns, the axes at both ends counted
+_LOW_WIDTH = 21  # of these, for the least value above the left end
 
 
 def series_lines(value: SeriesValue) -> list[str]:
     """A line an interval: when it begins (local time), its place between the least and the greatest value, its value.
 
-    A point marks zero where there are values on both sides of it.
+    A point marks zero where there are values on both sides of it; a single value stands in the middle.
     """
     import time  # only here; a program without time series needs no clock
 
@@ -213,32 +227,36 @@ def series_lines(value: SeriesValue) -> list[str]:
     if not known:
         return ["<no data>"]
     low, high = min(known), max(known)
-    unit, digits = _clock_unit(value.interval_ns)
+    if low == high:
+        low, high = low - 1, high + 1
+    unit, digits = _clock_unit(value.points)
     width = len("hh:mm:ss") + (digits and digits + 1) + 1
-    margin, last = " " * width, _PLOT_WIDTH - 1
-    bounds = f"{margin}{low:<{last}}{high}"
-    lines = [bounds, f"{'hh:mm:ss' + unit:<{width}}|{'_' * (last - 1)}|"]
-    axis = ["|", *" " * (last - 1), "|"]
-    if low < 0 < high:
-        axis[_place(0, low, high)] = "."
+    margin, inner = " " * width, "_" * (_PLOT_WIDTH - 2)
+    bounds = f"{margin}{low:<{_LOW_WIDTH}}{high:>{_PLOT_WIDTH - _LOW_WIDTH}}"
+    lines = [bounds, f"{'hh:mm:ss' + unit:<{width}}|{inner}|"]
+    axis = ["|", *" " * (_PLOT_WIDTH - 2), "|"]
+    if low < 0 < high and (zero := _place(0, low, high, _PLOT_WIDTH)):
+        axis[zero] = "."
     for start_ns, point in value.points:
         clock = time.strftime("%H:%M:%S", time.localtime(start_ns // 10**9))
         part = f".{start_ns % 10**9 // 10 ** (9 - digits):0{digits}}" if digits else ""
         plot = axis.copy()
         if point is not None:
-            plot[_place(point, low, high)] = "*"
+            plot[_place(point, low, high, _PLOT_WIDTH - 1)] = "*"
         lines.append(f"{clock}{part} {''.join(plot)} {'-' if point is None else point}")
-    lines += [f"{margin}v{'_' * (last - 1)}v", bounds]
+    lines += [f"{margin}v{inner}v", bounds]
     return lines
 
 
-def _clock_unit(interval_ns: int) -> tuple[str, int]:
-    """The header's ending and the decimals of a second that tell intervals apart."""
+def _clock_unit(points: Sequence[tuple[int, int | None]]) -> tuple[str, int]:
+    """The header's ending and the decimals of a second, by the distance of the intervals."""
+    distance_ns = (points[-1][0] - points[0][0]) // max(len(points) - 1, 1)
     for unit, digits, unit_ns in (("", 0, 10**9), (".ms", 3, 10**6), (".us", 6, 10**3)):
-        if interval_ns % unit_ns == 0:
+        if distance_ns >= unit_ns:
             return unit, digits
     return ".ns", 9
 
 
-def _place(value: int, low: int, high: int) -> int:
-    return (value - low) * (_PLOT_WIDTH - 1) // (high - low) if high > low else 0
+def _place(value: int, low: int, high: int, width: int) -> int:
+    place = int(_single(_single(width * _single(value - low)) / _single(high - low)))
+    return max(0, min(_PLOT_WIDTH - 1, place))

@@ -157,9 +157,10 @@ def power_buckets(bits: int) -> Iterator[Bounds]:
 
 def linear_buckets(low: int, high: int, step: int) -> Iterator[Bounds]:
     yield None, low - 1
-    for start in range(low, high, step):
-        yield start, min(start + step, high) - 1
-    yield high, None
+    last = low + (high - low) // step * step
+    for start in range(low, last, step):
+        yield start, start + step - 1
+    yield last, None
 
 
 def buckets(type_: t.Histogram | t.LinearHistogram) -> Iterator[Bounds]:

@@ -225,7 +225,10 @@ class Histogram(Record):
 
 
 class LinearHistogram(Record):
-    """Bucket 0: below ``low``; then one for each ``step``; the last: ``high`` and above."""
+    """Bucket 0: below ``low``; then one for each whole ``step``; the last: what follows them.
+
+    It begins at ``high``, or before it where the steps do not fill the range.
+    """
 
     low: int
     high: int
@@ -362,6 +365,6 @@ def bucket_count(t: Histogram | LinearHistogram) -> int:
             # Negative, then 2**(bits+1) exact values, then 2**bits for each further power of two.
             return 1 + (2 << bits) + (63 - bits) * (1 << bits)
         case LinearHistogram(low, high, step):
-            return 2 + -(-(high - low) // step)
+            return 2 + (high - low) // step
         case _:
             assert_never(t)

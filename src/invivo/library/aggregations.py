@@ -182,7 +182,8 @@ def _update_lhist(emit: Emit, slot: Place) -> None:
     b.set(result, 0)
     b.branch(CompareOp.SLT, value, shape.low, done, not_below)  # as in log2_bucket
     b.start(not_below)
-    b.branch(CompareOp.UGE, value, shape.high, above, inside)
+    last = shape.low + (count - 2) * shape.step
+    b.branch(CompareOp.UGE, value, last, above, inside)
     b.start(above)
     b.set(result, count - 1)
     b.jump(done)

@@ -52,7 +52,7 @@ class JsonSink:
         self._dialect = dialect
         self._quiet = quiet
         self._errors_escape = errors_escape or str
-        self._values = JsonValues(trailer)
+        self._values = JsonValues(trailer, dialect)
         self._writers: dict[type, Callable[..., None]] = {
             Printed: self._printed,
             Row: self._row,
@@ -151,7 +151,8 @@ class JsonSink:
 class JsonValues:
     """Values as bpftrace writes them in JSON."""
 
-    def __init__(self, trailer: str = "..") -> None:
+    def __init__(self, trailer: str = "..", dialect: Dialect = Dialect.INVIVO) -> None:
+        self._dialect = dialect
         self._plain = ValueText(trailer)
         self._trailer = trailer
         self._writers: dict[type, Callable[..., str]] = {
@@ -177,8 +178,8 @@ class JsonValues:
         return self._writers[type(value)](value)
 
     def key(self, key: tuple[Value, ...]) -> str:
-        """A key as text: a string as it is, everything else without spaces and outer parentheses."""
-        if len(key) == 1 and isinstance(key[0], str):
+        """A key as text without spaces and outer parentheses; a string as it is, unless bpftrace is asked for."""
+        if len(key) == 1 and isinstance(key[0], str) and self._dialect is not Dialect.BPFTRACE:
             return self._plain.text(key[0])
         return self._plain.key(key).replace(" ", "")
 
@@ -211,7 +212,7 @@ def _histogram(value: HistogramValue) -> str:
 
 
 def _series(value: SeriesValue) -> str:
-    return f"[{','.join(_point(*point) for point in value.points)}]"
+    return f"[{','.join(_point(start_ns, point) for start_ns, point in value.points if point is not None)}]"
 
 
 def _bucket(bucket: Bucket) -> str:
@@ -220,9 +221,8 @@ def _bucket(bucket: Bucket) -> str:
     return f'{{{low}{high}"count": {bucket.count}}}'
 
 
-def _point(start_ns: int, value: int | None) -> str:
+def _point(start_ns: int, value: int) -> str:
     import time  # only time series need it
 
     clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(start_ns // 10**9))
-    shown = "null" if value is None else exact_number(value)
-    return f'{{"interval_start":"{clock}.{start_ns % 10**9:09}","value":{shown}}}'
+    return f'{{"interval_start":"{clock}.{start_ns % 10**9:09}","value":{value}}}'

@@ -123,7 +123,8 @@ class TextSink:
     def _entry(self, name: str, key: tuple[Value, ...] | None, value: Value) -> str:
         label = name if key is None else f"{name}[{self._text.key(key)}]"
         if isinstance(value, HistogramValue | SeriesValue):
-            return f"{label}:{self._text.text(value)}\n\n"
+            has_lines = isinstance(value, HistogramValue) or value.points
+            return f"{label}:{self._text.text(value)}\n" + ("\n" if has_lines else "")
         return f"{label}: {self._text.text(value)}\n"
 
     # -- about the session ---------------------------------------------------------------------

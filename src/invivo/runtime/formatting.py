@@ -96,7 +96,9 @@ def _directive(piece: Directive, text: ValueText, bpftrace: bool) -> tuple[str, 
         case "u":
             return f"{_flags(piece, '-0')}{width}d", _unsigned(piece, bpftrace)
         case "x" | "X":
-            return f"{_flags(piece, '-#0')}{width}{piece.conversion}", _unsigned(piece, bpftrace)
+            if "#" not in piece.flags:
+                return f"{_flags(piece, '-0')}{width}{piece.conversion}", _unsigned(piece, bpftrace)
+            return f"{_flags(piece, '-')}{width}s", _prefixed(piece, bpftrace)
         case "o":
             return f"{_flags(piece, '-')}{width}s", _octal(piece, bpftrace)
         case "p":
@@ -153,7 +155,7 @@ def _signed(piece: Directive, bpftrace: bool) -> _Convert:
     return lambda value: ((_number(value) + half) & mask) - half
 
 
-def _unsigned(piece: Directive, bpftrace: bool) -> _Convert:
+def _unsigned(piece: Directive, bpftrace: bool) -> Callable[[Value], int]:
     mask = (1 << (64 if not piece.length and not bpftrace else _length_bits(piece))) - 1
     return lambda value: _number(value) & mask
 
@@ -162,7 +164,19 @@ def _octal(piece: Directive, bpftrace: bool) -> _Convert:
     unsigned = _unsigned(piece, bpftrace)
     prefix = "0" if "#" in piece.flags else ""
     pad = piece.width if "0" in piece.flags and "-" not in piece.flags else 0
-    return lambda value: f"{prefix}{unsigned(value):o}".rjust(pad, "0")
+    return lambda value: (f"{prefix}{number:o}" if (number := unsigned(value)) else "0").rjust(pad, "0")
+
+
+def _prefixed(piece: Directive, bpftrace: bool) -> _Convert:
+    """``%#x``: with 0x before it, unless it is zero, as in C; Python writes 0x0."""
+    unsigned = _unsigned(piece, bpftrace)
+    pad = f"0{piece.width}" if piece.width and "0" in piece.flags and "-" not in piece.flags else ""
+
+    def write(value: Value) -> str:
+        number = unsigned(value)
+        return f"{number:{'#' if number else ''}{pad}{piece.conversion}}"
+
+    return write
 
 
 def _pointer(value: Value) -> str:

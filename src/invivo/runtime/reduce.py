@@ -58,9 +58,9 @@ def divide(value: Value, divisor: int) -> Value:
             return truncated_quotient(value, divisor)
         case StatsValue(count, average, total):
             return StatsValue(count, truncated_quotient(average, divisor), total)
-        case HistogramValue(buckets, 0, total):
+        case HistogramValue(buckets, 0, total, bits):
             shown = tuple(Bucket(bucket.low, bucket.high, bucket.count // divisor) for bucket in buckets)
-            return HistogramValue(shown, 0, total)
+            return HistogramValue(shown, 0, total, bits)
         case SeriesValue(interval_ns, points):
             shared = [(at, None if point is None else truncated_quotient(point, divisor)) for at, point in points]
             return SeriesValue(interval_ns, tuple(shared))
@@ -201,9 +201,7 @@ def _linear(t: types.LinearHistogram, index: int, count: int) -> Bucket:
     if index == 0:
         return Bucket(None, t.low - 1, count)
     low = t.low + (index - 1) * t.step
-    if low >= t.high:
-        return Bucket(t.high, None, count)
-    return Bucket(low, min(low + t.step, t.high) - 1, count)
+    return Bucket(low, low + t.step - 1 if index + 1 < types.bucket_count(t) else None, count)
 
 
 def histogram_value(
@@ -211,8 +209,8 @@ def histogram_value(
 ) -> HistogramValue:
     """Return the buckets from the first to the last that is not empty."""
     used = [index for index, count in enumerate(counts) if count]
-    linear_step = t.step if isinstance(t, types.LinearHistogram) else 0
+    linear_step, bits = (t.step, 0) if isinstance(t, types.LinearHistogram) else (0, t.bits)
     if not used:
-        return HistogramValue((), linear_step, 0)
+        return HistogramValue((), linear_step, 0, bits)
     buckets = tuple(bucket_range(t, index, counts[index]) for index in range(used[0], used[-1] + 1))
-    return HistogramValue(buckets, linear_step, sum(counts))
+    return HistogramValue(buckets, linear_step, sum(counts), bits)
