@@ -148,9 +148,10 @@ def test_maps_at_the_end_come_after_two_newlines() -> None:
     out, _ = shown(
         MapSnapshot("@a", "map", True, ((None, 3),), at_end=True),
         MapSnapshot("@b", "map", False, (), at_end=True),
-        MapSnapshot("@c", "map", False, (((1, "abc"), 2), (((4, 5),), 6)), at_end=True),
+        MapSnapshot("@c", "map", False, (((1, "abc"), 2), ((4, Text("d")), 6)), at_end=True),
+        MapSnapshot("@d", "map", False, ((((4, 5),), 6),), at_end=True),
     )
-    assert out == "\n\n@a: 3\n@c[1, abc]: 2\n@c[4, 5]: 6\n"
+    assert out == "\n\n@a: 3\n@c[1, abc]: 2\n@c[4, d..]: 6\n@d[4, 5]: 6\n"
 
 
 def test_the_neighbour_s_two_newlines_come_without_maps_too() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from invivo.events import (
@@ -56,6 +56,7 @@ class TextSink:
         self._text = ValueText(trailer, escape)
         self._escape = escape or str
         self._errors_escape = errors_escape or str
+        self._as_they_are = {int} if escape is not None else {int, str}
         self._told: set[tuple[str, str]] = set()
         self._at_end = False
         self._writers: dict[type, Callable[..., None]] = {
@@ -111,11 +112,25 @@ class TextSink:
     def _map(self, event: MapSnapshot) -> None:
         if event.at_end:
             self._separate()
-        write = self._out.write
-        for key, value in event.entries:
-            write(self._entry(event.name, key, value))
+        self._entries(event)
         if event.entries and not event.at_end:
             self._out.flush()
+
+    def _entries(self, event: MapSnapshot) -> None:
+        """Large maps are written column by column: most columns are shown as they are."""
+        keys = [key for key, _ in event.entries if key is not None]
+        alone = len(keys) > 0 and len(keys[0]) == 1
+        if event.kind != "map" or not keys or not keys[0] or (alone and type(keys[0][0]) is tuple):
+            for key, value in event.entries:
+                self._out.write(self._entry(event.name, key, value))
+            return
+        columns = [*zip(*keys, strict=True), [value for _, value in event.entries]]
+        template = f"{event.name}[{', '.join(['%s'] * len(keys[0]))}]: %s\n"
+        rows = zip(*map(self._column, columns), strict=True)
+        self._out.write("".join(map(template.__mod__, rows)))
+
+    def _column(self, values: Sequence[Value]) -> Iterable[object]:
+        return values if set(map(type, values)) <= self._as_they_are else map(self._text.text, values)
 
     def _map_value(self, event: MapValue) -> None:
         self._out.write(self._entry(event.name, event.key, event.value))

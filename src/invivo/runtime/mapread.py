@@ -95,13 +95,9 @@ class MapReader:
     def _sorted(self, found: list[tuple[bytes, bytes]], top: int) -> list[tuple[tuple[Value, ...] | None, Value]]:
         keys = [key for key, _ in found]
         values = self._reduction.reduce([value for _, value in found])
-        ranks = self._keys.ranks(keys)
-        weigh = self._reduction.weigh
-        order: list[int]
-        if weigh is None:
-            order = [index for _, index in sorted(zip(ranks, range(len(keys)), strict=True))]
-        else:
-            order = [index for _, _, index in sorted(zip(map(weigh, values), ranks, range(len(keys)), strict=True))]
+        order = self._keys.order(keys)
+        if self._reduction.weigh is not None:
+            order.sort(key=list(map(self._reduction.weigh, values)).__getitem__)  # stable: equal ones stay by key
         if top:
             order = order[-top:]
         # Keys are decoded last, and only those that are shown: stacks in them cost symbol lookups.
@@ -120,10 +116,14 @@ class KeyReader:
         self._converts = [shape.convert for shape in shapes]
         ranked = list(_ranked(parts, 0))
         self._rank = Packed(_code(ranked, size))
+        self._ranks_alone = len(ranked) == 1  # numbers are compared faster than tuples of one
 
-    def ranks(self, keys: Sequence[bytes]) -> list[tuple[object, ...]]:
-        """Return what keys are sorted by: integers as signed, strings bytewise, tuples part by part."""
-        return list(self._rank.iter_unpack(self._joined(keys)))
+    def order(self, keys: Sequence[bytes]) -> list[int]:
+        """Return the keys' indices, sorted: integers as signed, strings bytewise, tuples part by part."""
+        ranks = list(self._rank.iter_unpack(self._joined(keys)))
+        if self._ranks_alone:
+            return sorted(range(len(keys)), key=[rank for (rank,) in ranks].__getitem__)
+        return sorted(range(len(keys)), key=ranks.__getitem__)
 
     def decode(self, keys: Sequence[bytes]) -> list[tuple[Value, ...]]:
         if self._size == 0 or not keys:
