@@ -101,6 +101,7 @@ _ALWAYS = (
         "(container_of(curtask, typeof(struct task_struct), comm) != 0)",
         '(kaddr("_text") != 0)',
         "has_cpid",
+        "traced",
     ),
 )
 READABLE = ("count", "sum", "avg", "min", "max")

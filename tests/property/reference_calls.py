@@ -375,6 +375,7 @@ VALUES: dict[str, Callable[[Runs], Value]] = {
     "leader_comm": lambda runs: runs.surroundings.comm,
     "cpid": lambda runs: 0,
     "has_cpid": lambda runs: False,
+    "traced": lambda runs: True,
     "probe": lambda runs: runs.provider,
     "cpu": lambda runs: 0,
     "numaid": lambda runs: 0,

@@ -16,6 +16,9 @@ invivo asks questions of a running Linux system: programs in the bpftrace langua
 usage: invivo COMMAND ...
 
   run       trace: run a program until it ends, or Ctrl-C
+  profile   sample where the time on the processors goes, show it or draw it
+  offcpu    add up where threads wait, show it or draw it
+  stacks    which stacks lead to an event, show or draw them
   flame     draw flame graphs from files with stacks
   list      list the probes of this machine
   doctor    say what works on this machine, what does not, and why
@@ -89,14 +92,35 @@ def _doctor() -> Callable[[list[str]], int]:
     return doctor
 
 
+def _profile() -> Callable[[list[str]], int]:
+    from invivo.cli.stacks.profile import profile
+
+    return profile
+
+
+def _offcpu() -> Callable[[list[str]], int]:
+    from invivo.cli.stacks.profile import offcpu
+
+    return offcpu
+
+
+def _stacks() -> Callable[[list[str]], int]:
+    from invivo.cli.stacks.profile import stacks
+
+    return stacks
+
+
 def _flame() -> Callable[[list[str]], int]:
-    from invivo.cli.flame import flame
+    from invivo.cli.stacks.flame import flame
 
     return flame
 
 
 _COMMANDS: dict[str, Callable[[], Callable[[list[str]], int]]] = {
     "run": _run,
+    "profile": _profile,
+    "offcpu": _offcpu,
+    "stacks": _stacks,
     "flame": _flame,
     "list": _list,
     "doctor": _doctor,

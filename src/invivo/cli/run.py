@@ -67,7 +67,7 @@ def understand(arguments: Arguments) -> Request:
     command = split_command(arguments.value("command"))
     if pid is not None and command:
         raise UsageError("-c and -p exclude each other", "--follow traces the children of a process, too")
-    cgroup = _cgroup(arguments)
+    cgroup = cgroup_path(arguments)
     if cgroup and (command or pid is not None):
         raise UsageError("--cgroup and --container exclude -c and -p")
     for option in ("follow", "all-processes"):
@@ -109,7 +109,7 @@ _WHY_NOT = {
 }
 
 
-def _cgroup(arguments: Arguments) -> str:
+def cgroup_path(arguments: Arguments) -> str:
     """The path of the control group that is meant, "" for none."""
     path, container = arguments.value("cgroup"), arguments.value("container")
     if container is None:

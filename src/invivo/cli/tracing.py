@@ -16,7 +16,7 @@ from invivo.kernel.capabilities import missing
 from invivo.lang.check.options import is_option
 from invivo.output.ndjson import Header
 from invivo.output.outputs import SinkOptions, open_sink
-from invivo.output.sink import Buffering, Dialect, Sink
+from invivo.output.sink import Buffering, Dialect, Sink, Stream
 from invivo.output.terminal import display
 from invivo.pipeline import Compilation, CompileOptions, compile_source
 from invivo.probes.machine import Machine
@@ -56,6 +56,7 @@ class Request(Record):
     ``without``: features of the kernel that are not used. ``functions_file``: lists the functions to be traced.
     ``dump``: stages to be shown; bpftrace runs the program then, invivo does not. ``verifier_log``: shown, too.
     ``bpftrace``: that command's meaning of everything. ``include_folders``, ``includes``: of C headers.
+    ``sink``: what makes an output of its own, instead of that of ``form``.
     """
 
     source: SourceFile
@@ -85,6 +86,7 @@ class Request(Record):
     coloured: bool = False
     include_folders: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
+    sink: Callable[[Stream], Sink] | None = None
 
 
 def trace(request: Request) -> int:
@@ -185,13 +187,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                     say(f"verifier's log of {name}:\n{log}")
                 if request.trial is not None:
                     return _show_trials(session, request, stream)
-                sink = open_sink(
-                    request.form,
-                    stream,
-                    Messages(),
-                    Dialect.BPFTRACE if request.bpftrace else Dialect.INVIVO,
-                    _sink_options(request, compilation, terminal=escape is not None),
-                )
+                sink = _open_sink(request, compilation, stream, terminal=escape is not None)
                 collect_from_now()
                 _show(session, sink, hook=request.bpftrace)
                 return session.status
@@ -220,6 +216,13 @@ def _show_trials(session: Session, request: Request, stream: Output) -> int:
         stream.write(text.encode())
         verdict = passed
     return 0 if verdict else 1
+
+
+def _open_sink(request: Request, compilation: Compilation, stream: Output, *, terminal: bool) -> Sink:
+    if request.sink is not None:
+        return request.sink(stream)
+    dialect = Dialect.BPFTRACE if request.bpftrace else Dialect.INVIVO
+    return open_sink(request.form, stream, Messages(), dialect, _sink_options(request, compilation, terminal=terminal))
 
 
 def _sink_options(request: Request, compilation: Compilation, *, terminal: bool) -> SinkOptions:

@@ -372,6 +372,7 @@ class Builtin(Record, eq=False):
     given.  An aggregation has ``update`` instead, which changes one element's value in place.
     ``value``: usable without parentheses.  ``feature``: what `Context.features` must have.
     ``uses``: what the probe's program must be able to give (`Target.plan`).
+    ``lifts_scope``: a probe that uses it gets the events of processes that are not traced, too.
     ``macro``: the neighbour has it in its standard library, and says so when it is called wrongly.
     """
 
@@ -389,5 +390,6 @@ class Builtin(Record, eq=False):
     unsafe: bool = False
     in_loops: bool = True
     macro: bool = False
+    lifts_scope: bool = False
     aliases: tuple[str, ...] = ()
     text: str = ""  # its definitions in the language itself: the calls are expanded

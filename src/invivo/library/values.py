@@ -7,12 +7,13 @@ from collections.abc import Callable
 from invivo.diagnostics import Code
 from invivo.ir import helpers
 from invivo.ir import types as t
-from invivo.ir.layout import CONSTANTS_MAP, LoadConstant
+from invivo.ir.layout import CONSTANTS_MAP, SCOPE_MAP, LoadConstant
 from invivo.ir.ops import BinaryOp, CompareOp, Kind, Operand, Value
 from invivo.ir.types import Type
 from invivo.library.access import read_word
 from invivo.library.record import Builtin, Emit, Place, Site
 from invivo.library.spelling import spell
+from invivo.target import Scope
 
 COMM_LENGTH = 16  # TASK_COMM_LEN, include/linux/sched.h
 
@@ -232,6 +233,27 @@ def _lower_parent(emit: Emit, place: Place | None) -> Operand:
     return task_field(emit, "real_parent", "pid" if emit.bpftrace else "tgid")
 
 
+def in_scope(emit: Emit) -> Operand:
+    """Return 1 if the current process counts, else 0; a constant if all do."""
+    b, scope = emit.b, emit.target.scope
+    if scope is Scope.ALL:
+        return 1
+    if scope is Scope.CGROUP:
+        group = b.call(helpers.GET_CURRENT_ANCESTOR_CGROUP_ID, load_constant(emit, LoadConstant.SCOPE_DEPTH))
+        return b.compare(CompareOp.EQ, group, load_constant(emit, LoadConstant.SCOPE_CGROUP))
+    tgid = b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
+    if scope is Scope.PROCESS:
+        return b.compare(CompareOp.EQ, tgid, load_constant(emit, LoadConstant.SCOPE_PID))
+    key = b.stack_slot(8)
+    b.store(key, 0, 4, tgid)
+    member = b.call(helpers.MAP_LOOKUP_ELEM, b.map(SCOPE_MAP), key, kind=Kind.MAP_VALUE_OR_NULL)
+    return b.compare(CompareOp.NE, member, 0)
+
+
+def _lower_traced(emit: Emit, place: Place | None) -> Operand:
+    return in_scope(emit)
+
+
 def _task(name: str, type_: Type, lower: Callable[[Emit, Place | None], Operand | None], doc: str) -> Builtin:
     return Builtin(name, 0, 1, doc, _check_task(type_), lower, value=True, macro=True)
 
@@ -296,6 +318,17 @@ VALUES: tuple[Builtin, ...] = (
         "process id of the command started with -c, else 0",
     ),
     _value("has_cpid", t.BOOL, _lower_has_cpid, "whether a command was started with -c"),
+    Builtin(
+        "traced",
+        0,
+        0,
+        "whether the current process is one that is traced (-c, -p, --cgroup). A probe that uses it is not filtered "
+        "itself: it gets the events of all processes",
+        _gives(t.BOOL),
+        _lower_traced,
+        value=True,
+        lifts_scope=True,
+    ),
     _task("ppid", t.INT32, _lower_parent, "process id of the parent; ppid(task) of another task's"),
     _task(
         "leader_tid",

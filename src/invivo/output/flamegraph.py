@@ -55,13 +55,14 @@ def format_flamegraph(profile: Profile, options: FlameOptions | None = None, bef
     if not total:
         boxes = boxes[:1]
     palette = PALETTES[options.palette or ("io" if profile.unit in ("us", "ns", "ms") else "kind")]
-    height = (max(box.depth for box in boxes) + 1) * _ROW + _TOP + _BOTTOM
+    top = _TOP + (_ROW if options.subtitle else 0)
+    height = (max(box.depth for box in boxes) + 1) * _ROW + top + _BOTTOM
     paint = _paint(palette, boxes, total, compared=before is not None, swapped=options.swapped)
     scale = inner / total if total else 0
     parts = [_head(profile, options, palette, height, before is not None)]
     parts.append(f'<g id="frames" data-total="{format_weight(total)}">\n')
     for box in boxes:
-        y = _TOP + box.depth * _ROW if options.icicle else height - _BOTTOM - (box.depth + 1) * _ROW + 1
+        y = top + box.depth * _ROW if options.icicle else height - _BOTTOM - (box.depth + 1) * _ROW + 1
         parts.append(_box(box, y, scale, paint(box), _label(box, total, shown.unit, other is not None)))
     parts.append("</g>\n</svg>\n")
     return "".join(parts)

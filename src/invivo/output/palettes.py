@@ -45,7 +45,7 @@ PALETTES: Final = {
                 (222, 84, 52), (33, 90, 40), _KINDS),
         Palette("hot", "red to yellow", (205, 0, 0), (50, 230, 55)),
         Palette("mem", "green, for memory", (0, 190, 0), (0, 50, 210), background=_GREEN_BACKGROUND),
-        Palette("io", "blue, for time off the processor", (80, 90, 200), (60, 65, 50), _CHAIN, _BLUE_BACKGROUND),
+        Palette("io", "blue, for time off the processor", (105, 120, 215), (60, 65, 40), _CHAIN, _BLUE_BACKGROUND),
         Palette("wakeup", "aqua, for wakeups", (50, 165, 165), (60, 55, 55), background=_BLUE_BACKGROUND),
         Palette("red", "one colour", (205, 70, 70), (50, 70, 70)),
         Palette("orange", "one colour", (215, 125, 30), (40, 60, 50)),

@@ -16,7 +16,7 @@ def format_profile_text(profile: Profile, functions: int = FUNCTIONS, stacks: in
     """Return tables of the functions and stacks with the greatest weights, and how far they are to be trusted."""
     total = profile.total
     if not total:
-        return f"no {profile.unit}\n"
+        return ", ".join([f"no {profile.unit}", *quality_lines(profile)[1:]]) + "\n"
     lines = [", ".join(quality_lines(profile)), ""]
     lines += function_lines(profile, functions)
     lines += stack_lines(profile, stacks)

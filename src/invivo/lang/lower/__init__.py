@@ -80,7 +80,8 @@ def _lower_instance(state: ProgramState, instance: Instance, name: str) -> Entry
         pass_gate(body, instance.plan.context.gate)
     if instance.plan.context.object is not None:
         pass_object(body, instance.plan.context.object)
-    pass_scope(body)
+    if not any(builtin.lifts_scope for builtin in instance.builtins.values()):
+        pass_scope(body)
     acquire, start = b.label("acquire"), b.label("body")
     b.jump(acquire)
     b.start(start)

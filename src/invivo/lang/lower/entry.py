@@ -6,11 +6,11 @@ import struct
 
 from invivo.ir import helpers
 from invivo.ir import types as t
-from invivo.ir.layout import CONSTANTS_MAP, SCOPE_MAP, LoadConstant
+from invivo.ir.layout import CONSTANTS_MAP
 from invivo.ir.ops import CompareOp, Kind, Operand
 from invivo.lang.lower.body import Body
 from invivo.library.access import load_access
-from invivo.library.values import load_constant
+from invivo.library.values import in_scope
 from invivo.target import Access, Gate, Scope, Target
 
 _TS_COMPAT = 0x0002  # arch/x86/include/asm/thread_info.h: a 32-bit system call is in progress
@@ -88,20 +88,6 @@ def pass_object(body: Body, access: Access) -> None:
 
 def pass_scope(body: Body) -> None:
     """Leave the program unless the current process is one that is traced."""
-    scope = body.target.scope
-    if scope is Scope.ALL or not body.context.scoped:
+    if body.target.scope is Scope.ALL or not body.context.scoped:
         return
-    b = body.b
-    if scope is Scope.CGROUP:
-        depth = load_constant(body.bare_emit(), LoadConstant.SCOPE_DEPTH)
-        group = b.call(helpers.GET_CURRENT_ANCESTOR_CGROUP_ID, depth)
-        _unless(body, CompareOp.EQ, group, load_constant(body.bare_emit(), LoadConstant.SCOPE_CGROUP), "scope")
-        return
-    tgid = b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
-    if scope is Scope.PROCESS:
-        _unless(body, CompareOp.EQ, tgid, load_constant(body.bare_emit(), LoadConstant.SCOPE_PID), "scope")
-        return
-    key = b.stack_slot(8)
-    b.store(key, 0, 4, tgid)
-    member = b.call(helpers.MAP_LOOKUP_ELEM, b.map(SCOPE_MAP), key, kind=Kind.MAP_VALUE_OR_NULL)
-    _unless(body, CompareOp.NE, member, 0, "scope")
+    _unless(body, CompareOp.NE, in_scope(body.bare_emit()), 0, "scope")

@@ -35,7 +35,7 @@ RESERVED: Final = frozenset(("args", "ctx", "kstack", "nsecs", "pid", "tid", "us
 _VALUES: Final = (
     *("cgroup", "comm", "config", "cpid", "cpu", "curtask", "elapsed", "func", "gid", "has_cpid", "jiffies"),
     *("leader_comm", "leader_tid", "ncpus", "numaid", "pcomm", "ppid", "probe", "probetype", "rand", "retval"),
-    *("uid", "usermode", "username"),
+    *("traced", "uid", "usermode", "username"),
 )
 _WORDS_OF_EXPRESSIONS: Final = ("comptime", "false", "if", "offsetof", "sizeof", "true", "typeinfo", "typeof")
 _NO_TYPES: Final = RESERVED.union(_VALUES, _WORDS_OF_EXPRESSIONS)

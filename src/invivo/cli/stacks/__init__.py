@@ -1,0 +1,1 @@
+"""Commands about stacks: recording them, and drawing them."""

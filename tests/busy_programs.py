@@ -1,0 +1,113 @@
+"""C programs that spend known times in known functions, and say how long they took."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+FRAME_POINTERS = ("-O1", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", "-fno-optimize-sibling-calls")
+
+_COMMON = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/wait.h>
+#include <sys/file.h>
+static double now(int clock) { struct timespec t; clock_gettime(clock, &t); return t.tv_sec + t.tv_nsec / 1e9; }
+#define NOINLINE __attribute__((noinline, noclone))
+#define CPU CLOCK_THREAD_CPUTIME_ID
+#define WALL CLOCK_MONOTONIC
+static volatile unsigned long sink;
+// A function that calls nothing keeps no frame pointer, whatever gcc is told, and its caller is missed: that is mix().
+NOINLINE void spin(void)
+{
+    for (unsigned long i = 0; i < 20000; i++)
+        sink = sink * 6364136223846793005UL + i;
+}
+NOINLINE void mix(void) { spin(); sink++; }
+"""
+
+_SOURCES = {
+    # seconds of processor time in heavy() and light()
+    "shares": r"""
+NOINLINE void heavy(double s) { double end = now(CPU) + s; while (now(CPU) < end) mix(); }
+NOINLINE void light(double s) { double end = now(CPU) + s; while (now(CPU) < end) mix(); }
+int main(int argc, char **argv) { heavy(atof(argv[1])); light(atof(argv[2])); return argc > 3 ? atoi(argv[3]) : 0; }
+""",
+    # a process that becomes another program in the middle, a child that does not live long
+    "becomes": r"""
+NOINLINE void before(void) { double end = now(CPU) + 0.3; while (now(CPU) < end) mix(); }
+int main(int argc, char **argv) { before(); execv(argv[1], argv + 1); return 1; }
+""",
+    "storm": r"""
+NOINLINE void brief(void) { double end = now(CPU) + 0.02; while (now(CPU) < end) mix(); }
+int main(int argc, char **argv)
+{
+    for (int i = 0; i < atoi(argv[1]); i++) {
+        if (!fork()) { brief(); _exit(0); }
+        wait(0);
+    }
+    return 0;
+}
+""",
+    # waits of several kinds; tells how long each took
+    "waits": r"""
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int ends[2];
+static double took[4];
+// The C library keeps no frame pointers, so a walk along them misses its caller: hence each has an inner function.
+NOINLINE void sleep_inside(void) { struct timespec t = {0, 300000000}; nanosleep(&t, 0); sink++; }
+NOINLINE void read_inside(void) { char c; if (read(ends[0], &c, 1) != 1) _exit(1); sink++; }
+NOINLINE void lock_inside(void) { pthread_mutex_lock(&lock); sink++; pthread_mutex_unlock(&lock); }
+NOINLINE void sleeps(void) { sleep_inside(); sink++; }
+NOINLINE void reads(void) { read_inside(); sink++; }
+NOINLINE void locks(void) { lock_inside(); sink++; }
+NOINLINE void *reader(void *p) { double t = now(WALL); reads(); took[1] = now(WALL) - t; return p; }
+NOINLINE void *locker(void *p) { double t = now(WALL); locks(); took[2] = now(WALL) - t; return p; }
+int main(void)
+{
+    pthread_t a, b;
+    if (pipe(ends)) return 1;
+    pthread_mutex_lock(&lock);
+    pthread_create(&a, 0, reader, 0);
+    pthread_create(&b, 0, locker, 0);
+    usleep(250000);
+    if (write(ends[1], "x", 1) != 1) return 1;
+    usleep(250000);
+    pthread_mutex_unlock(&lock);
+    pthread_join(a, 0);
+    pthread_join(b, 0);
+    double t = now(WALL);
+    sleeps();
+    took[0] = now(WALL) - t;
+    printf("sleeps %f\nreads %f\nlocks %f\n", took[0], took[1], took[2]);
+    return 0;
+}
+""",
+    # waits for ever in a known function
+    "idle": r"""
+NOINLINE void pause_inside(void) { pause(); sink++; }
+NOINLINE void rests(void) { pause_inside(); sink++; }
+int main(void) { puts("ready"); fflush(stdout); rests(); return 0; }
+""",
+    # allocations of known sizes
+    "allocates": r"""
+NOINLINE void allocate(int size) { sink += (unsigned long)malloc(size); }
+NOINLINE void small(void) { allocate(100); sink++; }
+NOINLINE void large(void) { allocate(5000); sink++; }
+int main(void) { for (int i = 0; i < 50; i++) { small(); large(); } return 0; }
+""",
+}
+
+
+def build_busy(name: str, folder: Path, *flags: str) -> Path:
+    """Compile a program with frame pointers, or with ``flags``; return its path."""
+    source = folder / f"{name}.c"
+    source.write_text(_COMMON + _SOURCES[name])
+    program = folder / name
+    subprocess.run(["gcc", *(flags or FRAME_POINTERS), "-o", program, source, "-lpthread"], check=True)
+    return program

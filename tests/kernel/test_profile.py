@@ -1,0 +1,223 @@
+"""Profiles of programs that spend known times in known functions: shares, waits, weights, ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from busy_programs import build_busy
+from invivo.formats.profile_json import parse_profile_json
+from invivo.stacks import Function, Profile, named
+
+INVIVO = (sys.executable, "-m", "invivo")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("busy")
+    for name in ("shares", "becomes", "storm", "waits", "idle", "allocates"):
+        build_busy(name, folder)
+    return folder
+
+
+def _record(*words: str, out: Path) -> tuple[Profile, subprocess.CompletedProcess[str]]:
+    done = subprocess.run([*INVIVO, *words, "-o", str(out)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return parse_profile_json(out.read_bytes(), str(out)), done
+
+
+def _weight(profile: Profile, *functions: str) -> float:
+    """The weight of the stacks in which all these functions are."""
+    wanted = set(functions)
+    return sum(weight for stack, weight in profile.stacks if wanted <= {each.name for each in named(profile, stack)})
+
+
+def _functions(profile: Profile) -> dict[str, Function]:
+    return {each.name: each for each in profile.functions}
+
+
+# -- on the processor ----------------------------------------------------------------------------
+
+
+def test_shares_are_what_the_program_spent(programs: Path, tmp_path: Path) -> None:
+    profile, done = _record("profile", "-F", "499", "-c", f"{programs}/shares 0.9 0.3", out=tmp_path / "x.json")
+    heavy, light = _weight(profile, "main", "heavy"), _weight(profile, "main", "light")
+    assert profile.unit == "samples" and heavy + light >= 0.9 * profile.total > 100
+    # The standard error of a share of 3/4 in 600 samples is 1.8 percent.
+    assert abs(heavy / (heavy + light) - 0.75) < 0.09
+    assert _weight(profile, "shares", "main", "heavy", "spin") > 0.9 * heavy
+    assert _functions(profile)["heavy"].module == str(programs / "shares")
+    assert profile.quality.truncated < 0.05 * profile.total and profile.quality.lost == 0
+    assert f"{int(profile.total):,} samples, " in done.stderr and "0 events lost" in done.stderr
+
+
+def test_the_commands_status_is_told(programs: Path) -> None:
+    done = subprocess.run(
+        [*INVIVO, "profile", "-c", f"{programs}/shares 0.01 0 3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+
+
+def test_python_programs_have_native_frames(tmp_path: Path) -> None:
+    command = f"{sys.executable} -S -c 'sum(i * i for i in range(6000000))'"
+    profile, _ = _record("profile", "-F", "499", "-U", "-c", command, out=tmp_path / "x.json")
+    assert profile.total > 20
+    assert not [each for each in profile.functions if each.kind.value == "kernel"]
+
+
+def test_a_running_process_for_some_time(programs: Path, tmp_path: Path) -> None:
+    with subprocess.Popen([programs / "shares", "20", "0"]) as target:
+        try:
+            words = ("profile", "-F", "499", "-p", str(target.pid), "--by", "tid", "0.5")
+            profile, _ = _record(*words, out=tmp_path / "x.json")
+        finally:
+            target.kill()
+    assert _weight(profile, f"shares-{target.pid}/{target.pid}", "heavy") > 0.9 * profile.total > 20
+
+
+def test_a_process_that_ends_midway_is_a_note(programs: Path, tmp_path: Path) -> None:
+    with subprocess.Popen([programs / "shares", "0.6", "0"]) as target:
+        profile, done = _record("profile", "-p", str(target.pid), "30", out=tmp_path / "x.json")
+    assert "the process has ended" in done.stderr
+    assert profile.total > 0 and _weight(profile, "heavy") > 0
+
+
+def test_ctrl_c_keeps_what_there_is(programs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.svg"
+    with subprocess.Popen([programs / "shares", "20", "0"]) as target:
+        try:
+            words = [*INVIVO, "profile", "-F", "499", "-p", str(target.pid), "-o", str(out)]
+            with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
+                time.sleep(2.5)
+                running.send_signal(signal.SIGINT)
+                _, errors = running.communicate(timeout=30)
+            assert running.returncode == 0, errors
+        finally:
+            target.kill()
+    titles = [each.text or "" for each in ET.parse(out).iter("{http://www.w3.org/2000/svg}title")]
+    assert any(title.startswith("heavy (") for title in titles)
+
+
+def test_folded_text_and_text_for_people(programs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.folded"
+    command = f"{programs}/shares 0.2 0"
+    done = subprocess.run(
+        [*INVIVO, "profile", "-F", "499", "-c", command, "-o", str(out)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert any(line.startswith("shares;") and "main;heavy;spin" in line for line in out.read_text().splitlines())
+    shown = subprocess.run(
+        [*INVIVO, "profile", "-F", "499", "-c", command], capture_output=True, text=True, check=False
+    ).stdout
+    assert "   self   total  function\n" in shown and "  spin\n" in shown and "         heavy\n" in shown
+
+
+# -- off the processor ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def waits(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, dict[str, float]]:
+    """The profile of the waits, with their wakers; and what the program says that they took, in microseconds."""
+    out = tmp_path_factory.mktemp("waits") / "x.json"
+    profile, done = _record("offcpu", "--waker", "-c", f"{programs}/waits", out=out)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return profile, {name: 1e6 * float(seconds) for name, seconds in lines}
+
+
+@pytest.mark.parametrize("wait", ["sleeps", "reads", "locks"])
+def test_waits_are_as_long_as_the_program_says(waits: tuple[Profile, dict[str, float]], wait: str) -> None:
+    profile, took = waits
+    assert profile.unit == "us" and took[wait] > 200_000
+    assert abs(_weight(profile, wait) / took[wait] - 1) < 0.05
+
+
+def test_wakers_stand_above_what_they_wake(waits: tuple[Profile, dict[str, float]]) -> None:
+    profile, took = waits
+    stacks = [([(each.name, each.kind.value) for each in named(profile, stack)], w) for stack, w in profile.stacks]
+    woken = {("reads", "user"): ("vfs_write", "waker"), ("locks", "user"): ("do_futex", "waker")}
+    for (frame, waker), name in zip(woken.items(), ("reads", "locks"), strict=True):
+        above = sum(w for stack, w in stacks if frame in stack and waker in stack[stack.index(("--", "note")) :])
+        assert abs(above / took[name] - 1) < 0.1
+    slept = [stack for stack, w in stacks if ("sleeps", "user") in stack and w > 100_000]
+    assert slept and all(stack[-1] == ("[interrupt]", "waker") for stack in slept)
+
+
+@pytest.fixture
+def idle(programs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([programs / "idle"], stdout=subprocess.PIPE) as target:
+        assert target.stdout is not None and target.stdout.readline() == b"ready\n"
+        yield target
+        target.kill()
+
+
+def test_a_wait_that_does_not_end_counts_from_when_it_began(programs: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    profile, done = _record("offcpu", "-c", f"{programs}/idle", "1", out=tmp_path / "x.json")
+    assert 0.2e6 < _weight(profile, "main", "rests") < 1e6 * (time.monotonic() - started)
+    assert "1 waits had not ended, and count until then" in done.stderr
+
+
+def test_waits_can_be_chosen_by_state_and_length(programs: Path, tmp_path: Path) -> None:
+    longer, _ = _record("offcpu", "-m", "280ms", "-c", f"{programs}/waits", out=tmp_path / "x.json")
+    assert _weight(longer, "sleeps") > 0 and _weight(longer, "reads") < 280_000 * 2
+    disk, _ = _record("offcpu", "--state", "D", "-c", f"{programs}/waits", out=tmp_path / "x.json")
+    assert _weight(disk, "sleeps") == 0
+
+
+# -- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("profile",), 2, "what is to be traced? one of -c CMD, -p PID, --cgroup PATH, -a"),
+        (("profile", "-a", "-c", "true"), 2, "what is to be traced?"),
+        (("profile", "-c", "true", "1x"), 2, "how many seconds? found '1x'"),
+        (("profile", "-c", "true", "1", "2"), 2, "found '2' after the number of seconds"),
+        (("profile", "-F", "0", "-c", "true"), 2, "-F is a number of samples per second"),
+        (("profile", "-c", "true", "-o", "x.png"), 2, "what is 'x.png' to be?"),
+        (("profile", "-U", "-K", "-c", "true"), 2, "-U and -K exclude each other"),
+        (("offcpu", "--state", "Q", "-c", "true"), 2, "--state knows R, S, D"),
+        (("offcpu", "-m", "5parsec", "-c", "true"), 2, "--min is a time"),
+        (("stacks", "-c", "true"), 2, "no event"),
+        (("stacks", "tracepoint:sched:nothing", "-c", "true"), 1, "nothing"),
+        (("stacks", "tracepoint:sched:sched_switch", "--weight", "args.no", "-c", "true"), 1, "args"),
+        (("profile", "-p", "4194304"), 1, "no process 4194304"),
+    ],
+)
+def test_mistakes_are_told(words: tuple[str, ...], status: int, message: str) -> None:
+    done = subprocess.run([*INVIVO, *words], capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    assert (done.returncode, done.stdout) == (status, "")
+    assert message in done.stderr and "internal error" not in done.stderr
+
+
+def test_progress_is_told_on_a_terminal_only(programs: Path, tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    out = tmp_path / "x.json"
+    with subprocess.Popen(
+        [*INVIVO, "profile", "-c", f"{programs}/shares 1.5 0", "-o", str(out)], stderr=slave
+    ) as running:
+        os.close(slave)
+        told = b""
+        try:
+            while data := os.read(master, 4096):
+                told += data
+        except OSError:
+            pass  # the other end is closed
+        os.close(master)
+    assert running.returncode == 0
+    assert b" s: " in told and b" samples" in told and b"\r" in told
+    assert json.loads(out.read_text())["total"] > 0
