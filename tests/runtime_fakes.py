@@ -12,7 +12,7 @@ from invivo.ir.layout import ErrorSite, Layout, LossCounter, MapLayout, MapSpec,
 from invivo.ir.types import Clock
 from invivo.probes.provider import Role
 from invivo.probes.special import RunBySession
-from invivo.runtime.seams import Closeable, ProgramHandle
+from invivo.runtime.seams import Closeable, MappingRecords, ProgramHandle
 from invivo.target import AttachPoint, Context, Plan, ProgramType
 
 STRIDE = 64
@@ -197,6 +197,9 @@ class FakeKernel:
     def count_runs(self) -> Closeable:
         self.journal.append("count runs")
         return FakeLink("counting", self.journal)
+
+    def watch_mappings(self, pids: Sequence[int], cgroup: str | None) -> MappingRecords | None:
+        return None
 
     def walk(self, link: Closeable) -> None:
         assert isinstance(link, FakeLink)

@@ -38,7 +38,8 @@ LAZY = {
     "output.ndjson": {"binascii", "time"},  # buffers; the header
     "runtime.actions": {"invivo.runtime.vector"},  # numpy, at high rates
     "runtime.decode": {"socket"},  # network addresses
-    "runtime.names": {"pwd"},  # user names
+    "runtime.machine": {"invivo.runtime.mappings"},  # stacks of user space
+    "runtime.names": {"invivo.runtime.mappings", "pwd"},  # stacks of user space; user names
     "values": {"time"},  # time series
 }
 

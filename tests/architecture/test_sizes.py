@@ -16,7 +16,14 @@ MOST_LINES_OF_A_FUNCTION = 60
 MOST_MODULES_OF_A_PACKAGE = 16
 
 # Tables of like things, one module each, and the root, which the design lists.
-LONGER_PACKAGES = {"invivo/library": 24, "invivo/probes": 40, "invivo/tools": 200, "invivo": 16, "invivo/runtime": 28}
+LONGER_PACKAGES = {
+    "invivo/kernel": 18,
+    "invivo/library": 24,
+    "invivo/probes": 40,
+    "invivo/tools": 200,
+    "invivo": 16,
+    "invivo/runtime": 28,
+}
 
 
 def _name(path: Path) -> str:

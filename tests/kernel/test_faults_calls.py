@@ -61,7 +61,7 @@ MOST_WHILE_RUNNING: Final = 2
 
 
 class Call(NamedTuple):
-    """A call of a trace: the how manieth of its kind at its place (start, run, symbols)."""
+    """A call of a trace: the how manieth of its kind at its place (start, run, symbols, mappings)."""
 
     name: str
     place: str
@@ -93,13 +93,15 @@ class Refusal:
 
 
 def calling_place() -> str:
-    """Return who asks: the namer of kernel symbols, a session that runs, or one that starts."""
+    """Return who asks: the namer of kernel symbols, who watches mappings, a session that runs, or one that starts."""
     frame: FrameType | None = sys._getframe(2)
     place = "start"
     while frame is not None:
         code = frame.f_code
         if code.co_filename.endswith("/kernel/kallsyms.py"):
             return "symbols"
+        if code.co_filename.endswith("/kernel/task_events.py"):
+            return "mappings"
         if code.co_name == "batches":
             place = "run"
         frame = frame.f_back
@@ -142,7 +144,9 @@ def sweep(words: list[str], capfd: pytest.CaptureFixture[str]) -> set[tuple[str,
             what = f"{call} lasting={lasting} hits={gate.hits}: status {status}\n{errors}"
             assert gate.hits or call.occurrence, what  # a later one may come too late in this run
             asked_again = call.name in ASKED_AGAIN and not lasting
-            goes_on = not gate.hits or asked_again or call.place == "symbols"
+            # Mappings are read from time to time then.
+            in_other_ways = call.place == "symbols" or (call.place == "mappings" and not lasting)
+            goes_on = not gate.hits or asked_again or in_other_ways
             is_told(errors, status, ERRNO[call.name], what, goes_on=goes_on)
             assert state() == before, what
             seen |= gate.objects

@@ -71,6 +71,20 @@ def test_the_commands_status_is_told(programs: Path) -> None:
     assert done.returncode == 3, done.stderr
 
 
+def test_a_process_that_becomes_another_program_keeps_both_names(programs: Path, tmp_path: Path) -> None:
+    command = f"{programs}/becomes {programs}/shares 0.3 0"
+    profile, _ = _record("profile", "-F", "499", "-c", command, out=tmp_path / "x.json")
+    before, after = _weight(profile, "becomes", "before"), _weight(profile, "shares", "heavy")
+    assert before > 0.4 * (before + after) > 50
+    assert _weight(profile, "becomes", "before", "spin") > 0.8 * before
+    assert before + after > 0.9 * profile.total
+
+
+def test_processes_that_live_a_moment_have_names(programs: Path, tmp_path: Path) -> None:
+    profile, _ = _record("profile", "-F", "999", "-c", f"{programs}/storm 30", out=tmp_path / "x.json")
+    assert _weight(profile, "storm", "main", "brief") > 0.8 * profile.total > 200
+
+
 def test_python_programs_have_native_frames(tmp_path: Path) -> None:
     command = f"{sys.executable} -S -c 'sum(i * i for i in range(6000000))'"
     profile, _ = _record("profile", "-F", "499", "-U", "-c", command, out=tmp_path / "x.json")
@@ -175,6 +189,20 @@ def test_waits_can_be_chosen_by_state_and_length(programs: Path, tmp_path: Path)
     assert _weight(longer, "sleeps") > 0 and _weight(longer, "reads") < 280_000 * 2
     disk, _ = _record("offcpu", "--state", "D", "-c", f"{programs}/waits", out=tmp_path / "x.json")
     assert _weight(disk, "sleeps") == 0
+
+
+# -- any event -----------------------------------------------------------------------------------
+
+
+def test_stacks_of_an_event_are_counted(programs: Path, tmp_path: Path) -> None:
+    probe = "uprobe:libc:malloc"
+    words = ("stacks", probe, "-U", "-c", f"{programs}/allocates")
+    profile, _ = _record(*words, "--if", "arg0 == 100 || arg0 == 5000", out=tmp_path / "x.json")
+    assert profile.unit == "events"
+    assert (_weight(profile, "small"), _weight(profile, "large")) == (50, 50)
+    weighed, _ = _record(*words, "--weight", "arg0", "--unit", "bytes", out=tmp_path / "y.json")
+    assert weighed.unit == "bytes"
+    assert (_weight(weighed, "small"), _weight(weighed, "large")) == (5000, 250_000)
 
 
 # -- mistakes ------------------------------------------------------------------------------------

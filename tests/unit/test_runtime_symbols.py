@@ -14,6 +14,7 @@ import pytest
 from invivo.formats.elf import Elf
 from invivo.ir import types as t
 from invivo.ir.layout import MapLayout, MapSpec, MapType, Storage
+from invivo.runtime.seams import MappingRecords
 from invivo.runtime.symbols import Mapping, Observer, UserSymbols, parse_maps, shows_user_addresses
 from runtime_fakes import FakeMap, layout
 
@@ -92,6 +93,12 @@ class Observed:
 
     def observe(self, tgids: Iterable[int]) -> None:
         self.seen.append(list(tgids))
+
+    def watch(self, records: MappingRecords) -> None:
+        raise AssertionError(records)
+
+    def catch_up(self) -> None:
+        raise AssertionError("nothing is watched")
 
 
 def test_the_scope_s_processes_are_observed_often_at_first() -> None:

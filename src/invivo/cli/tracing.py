@@ -176,6 +176,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                     bpftrace=request.bpftrace,
                     follow=request.pid is not None and request.scope is not Scope.PROCESS,
                     cgroup=request.cgroup,
+                    watches_all=request.sink is not None,
                     dry_run=request.dry_run,
                     joins_text=request.form == "text",
                     escape=escape,

@@ -18,12 +18,16 @@ def find_cgroup(path: str) -> tuple[int, int]:
 
     ``path`` is a folder, or a path inside the hierarchy.  Raises `InvivoError`.
     """
-    root = _unified()
-    folder = path if os.path.isabs(path) and os.path.isdir(path) else os.path.join(root, path.lstrip("/"))
+    root, folder = _unified(), cgroup_folder(path)
     below = os.path.relpath(os.path.realpath(folder), root)
     if below.startswith("..") or not os.path.isdir(folder):
         raise InvivoError(f"no cgroup '{path}'", f"it is a folder below {root}")
     return os.stat(folder).st_ino, 0 if below == "." else len(below.split("/"))
+
+
+def cgroup_folder(path: str) -> str:
+    """Return the folder that is meant by a folder or a path inside the unified hierarchy. Raises `InvivoError`."""
+    return path if os.path.isabs(path) and os.path.isdir(path) else os.path.join(_unified(), path.lstrip("/"))
 
 
 def find_container(name: str) -> str:

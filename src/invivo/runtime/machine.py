@@ -14,7 +14,7 @@ from invivo.kernel.programs import Program
 from invivo.kernel.ringbuf import Ring
 from invivo.probes.provider import Role
 from invivo.runtime.load import Descriptor
-from invivo.runtime.seams import Closeable, ProgramHandle
+from invivo.runtime.seams import Closeable, MappingRecords, ProgramHandle
 from invivo.target import Plan
 
 
@@ -52,6 +52,11 @@ class RunningKernel:
 
     def count_runs(self) -> Closeable:
         return Descriptor(programs.enable_statistics())
+
+    def watch_mappings(self, pids: Sequence[int], cgroup: str | None) -> MappingRecords | None:
+        from invivo.runtime.mappings import watch
+
+        return watch(pids, cgroup)
 
     def walk(self, link: Closeable) -> None:
         assert isinstance(link, IteratorLink)

@@ -9,6 +9,7 @@ from invivo.ir.types import Clock
 from invivo.kernel.kallsyms import Kallsyms
 from invivo.runtime.cgroups import Cgroups
 from invivo.runtime.clocks import format_time, wall_offset_ns
+from invivo.runtime.seams import MappingRecords
 from invivo.runtime.symbols import UserSymbols
 
 
@@ -52,6 +53,17 @@ class SystemNames:
     def observe(self, tgids: Iterable[int]) -> None:
         """Record the mappings of living processes, so that their addresses have names later."""
         self._symbols().observe(tgids)
+
+    def watch(self, records: MappingRecords) -> None:
+        """Have the mappings told by records, which are read when names are asked for."""
+        from invivo.runtime.mappings import apply
+
+        symbols = self._symbols()
+        symbols.watch(lambda: apply(records, symbols))
+
+    def catch_up(self) -> None:
+        """Take in what has been mapped."""
+        self._symbols().catch_up()
 
     def probe(self, index: int) -> str:
         return self._probes[index] if index < len(self._probes) else ""

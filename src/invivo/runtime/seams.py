@@ -8,6 +8,7 @@ from typing import Protocol
 from invivo.image import ProgramImage
 from invivo.ir.layout import MapSpec
 from invivo.probes.provider import Role
+from invivo.record import Record
 from invivo.target import Plan
 
 
@@ -64,6 +65,15 @@ class RingHandle(Closeable, Protocol):
     def pending_bytes(self) -> int: ...
 
 
+class MappingRecords(Closeable, Protocol):
+    """What processes map, fork and execute, as it happens; see `kernel.task_events.TaskEvents`."""
+
+    @property
+    def lost(self) -> int: ...
+
+    def read(self) -> Sequence[Record]: ...
+
+
 class Kernel(Protocol):
     """Loads and attaches; keeps the maps that it made, by name, until they are closed by the caller."""
 
@@ -90,6 +100,13 @@ class Kernel(Protocol):
 
     def count_runs(self) -> Closeable:
         """Let the kernel count and time the runs of programs until what is returned is closed."""
+        ...
+
+    def watch_mappings(self, pids: Sequence[int], cgroup: str | None) -> MappingRecords | None:
+        """Watch what processes and their descendants map from now on, or those of a control group, or ("") all.
+
+        None if the machine refuses: mappings are then read from time to time.
+        """
         ...
 
     def walk(self, link: Closeable) -> None:

@@ -45,12 +45,14 @@ class SessionOptions(Record):
     ``escape`` is applied to the traced system's text in formatted output (for a terminal).
     ``signals``: SIGINT and SIGTERM end the session cleanly, the second one at once.
     ``dry_run``: attach and do no more.  ``follow``: with a pid, its children count too.
-    ``cgroup``: only its processes count, if the program was compiled for `Scope.CGROUP`.
+    ``watches_all``: if neither a command nor a process nor a group is traced, the mappings of all processes are
+    recorded as they come.  ``cgroup``: only its processes count, if the program was compiled for `Scope.CGROUP`.
     """
 
     bpftrace: bool = False
     follow: bool = False
     cgroup: str = ""
+    watches_all: bool = False
     dry_run: bool = False
     signals: bool = True
     joins_text: bool = False
@@ -92,6 +94,7 @@ class Session:
         layout = image.layout
         self._names = SystemNames(layout.probes, layout.settings.max_strlen, demangles=layout.settings.cpp_demangle)
         self._losses = LossWatch((), None)
+        self._observer = Observer(self._names, None, False)
         self._signals = Signals()
         self._exit_code: int | None = None
         self._closed = False
@@ -151,6 +154,9 @@ class Session:
         losses = loaded.maps.get(LOSSES_MAP)
         self._losses = LossWatch(layout.losses, losses.memory() if losses else None)
         self._observer = Observer(self._names, loaded.maps.get(SCOPE_MAP), shows_user_addresses(layout))
+        if shows_user_addresses(layout):
+            group = self.options.cgroup or ("" if self.options.watches_all else None)
+            self._observer.watch(kernel.watch_mappings(self._scope(), group))
 
     def logs(self) -> list[tuple[str, str]]:
         """Return the verifier's log of each program, if `SessionOptions.log_level` asked for it."""
@@ -236,6 +242,7 @@ class Session:
                 self._snapshot()
         finally:
             self._losses.release()
+            self._observer.close()
             self._names.close()
             if self._ring is not None:
                 self._ring.close()

@@ -6,7 +6,7 @@ import mmap
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from invivo.errors import BadFileError
@@ -18,11 +18,12 @@ from invivo.ir.layout import Layout
 from invivo.ir.types import Type
 from invivo.kernel.files import read_text
 from invivo.record import Record
-from invivo.runtime.seams import MapHandle
+from invivo.runtime.seams import MapHandle, MappingRecords
 
 _FIRST_SECONDS = 0.002  # a program's libraries are mapped within the first milliseconds
 _LONGEST_SECONDS = 0.25
 _MOST_PROCESSES = 512
+_MOST_OLDER = 256  # mappings of a process that are remembered
 _REREAD_SECONDS = 0.1  # how often the mappings of a living process are read again for unknown addresses
 
 
@@ -104,8 +105,35 @@ class _Process:
     def __init__(self) -> None:
         self.mappings: list[Mapping] = []
         self.starts: list[int] = []
+        self.older: list[Mapping] = []  # what it had mapped before, the newest first
         self.frames: dict[int, Frame] = {}
         self.read_at = -_REREAD_SECONDS
+        self.is_watched = False  # its mappings are told as they come
+
+    def replace(self, mappings: list[Mapping]) -> None:
+        """Take other mappings; the old ones are remembered: addresses that were there may be asked for later."""
+        if self.mappings:
+            kept = set(mappings)
+            gone = [each for each in self.mappings if each not in kept]
+            self.older = [*gone, *self.older][:_MOST_OLDER]
+        self.mappings = mappings
+        self.starts = [mapping.start for mapping in mappings]
+        self.frames = {}
+
+    def add(self, mapping: Mapping) -> None:
+        """Take a mapping more, in the place of those that were there."""
+        others = [each for each in self.mappings if each.end <= mapping.start or each.start >= mapping.end]
+        self.replace(sorted([*others, mapping], key=_start))
+
+    def at(self, address: int) -> Mapping | None:
+        index = bisect_right(self.starts, address) - 1
+        if index >= 0 and address < self.mappings[index].end:
+            return self.mappings[index]
+        return next((each for each in self.older if each.start <= address < each.end), None)
+
+
+def _start(mapping: Mapping) -> int:
+    return mapping.start
 
 
 class UserSymbols:
@@ -116,10 +144,43 @@ class UserSymbols:
         self._demangles = demangles
         self._processes: dict[int, _Process] = {}
         self._binaries: dict[tuple[str, int], Binary | None] = {}
+        self._news: Callable[[], None] | None = None
+
+    def watch(self, news: Callable[[], None] | None) -> None:
+        """``news`` tells what has been mapped since (by `mapped`, `forked`, `executed`): asked for before names are."""
+        self._news = news
+
+    def catch_up(self) -> None:
+        """Ask for the news."""
+        if self._news is not None:
+            self._news()
+
+    def mapped(self, tgid: int, mapping: Mapping) -> None:
+        """A process has mapped a file; it is opened as long as it can be had."""
+        process = self._processes.setdefault(tgid, _Process())
+        process.is_watched = True
+        process.add(mapping)
+        self._binary(tgid, mapping)
+
+    def forked(self, tgid: int, parent: int) -> None:
+        """A process has what its parent has mapped."""
+        known = self._processes.get(parent)
+        if known is None or tgid == parent:
+            return
+        process = self._processes[tgid] = _Process()  # the number may have been another one's
+        process.is_watched = known.is_watched
+        process.replace(list(known.mappings))
+
+    def executed(self, tgid: int) -> None:
+        """A process has become another program."""
+        process = self._processes.setdefault(tgid, _Process())
+        process.is_watched = True
+        process.replace([])
 
     def close(self) -> None:
         """Let go of the files: each holds a mapping and a descriptor."""
         self._binaries.clear()
+        self._news = None
 
     def observe(self, tgids: Iterable[int]) -> None:
         """Record the mappings of processes, and open the files, as long as both can be had."""
@@ -131,6 +192,8 @@ class UserSymbols:
 
     def frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
         """Return a frame for each address; without a symbol where none is known."""
+        if self._news is not None:
+            self._news()
         process = self._processes.get(tgid)
         if process is None:
             process = self._processes[tgid] = _Process()
@@ -138,9 +201,9 @@ class UserSymbols:
         return tuple([known.get(address) or self._frame(tgid, process, address) for address in addresses])
 
     def _frame(self, tgid: int, process: _Process, address: int) -> Frame:
-        mapping = self._mapping(process, address)
-        if mapping is None and time.monotonic() - process.read_at >= _REREAD_SECONDS and self._read(tgid, process):
-            mapping = self._mapping(process, address)
+        mapping = process.at(address)
+        if mapping is None and self._is_due(process) and self._read(tgid, process):
+            mapping = process.at(address)
         if mapping is None:
             return Frame(address, "", 0, "")
         binary = self._binary(tgid, mapping)
@@ -154,7 +217,7 @@ class UserSymbols:
         """Return frames whose module is the file's build id and whose address is the file offset."""
         frames: list[Frame] = []
         for frame in self.frames(tgid, addresses):
-            mapping = self._mapping(self._processes[tgid], frame.address)
+            mapping = self._processes[tgid].at(frame.address)
             binary = None if mapping is None else self._binary(tgid, mapping)
             if mapping is None or binary is None:
                 frames.append(frame)
@@ -163,11 +226,8 @@ class UserSymbols:
             frames.append(Frame(offset, frame.symbol, frame.offset, binary.build_id()))
         return tuple(frames)
 
-    def _mapping(self, process: _Process, address: int) -> Mapping | None:
-        index = bisect_right(process.starts, address) - 1
-        if index < 0 or address >= process.mappings[index].end:
-            return None
-        return process.mappings[index]
+    def _is_due(self, process: _Process) -> bool:
+        return not process.is_watched and time.monotonic() - process.read_at >= _REREAD_SECONDS
 
     def _read(self, tgid: int, process: _Process) -> bool:
         """Read a process's mappings again. False: it has ended (a zombie has none), the old ones stay."""
@@ -180,9 +240,7 @@ class UserSymbols:
         if not mappings:
             return False
         if mappings != process.mappings:
-            process.mappings = mappings
-            process.starts = [mapping.start for mapping in mappings]
-            process.frames = {}
+            process.replace(mappings)
         return True
 
     def _binary(self, tgid: int, mapping: Mapping) -> Binary | None:
@@ -212,6 +270,10 @@ def _open_binary(tgid: int, mapping: Mapping) -> Binary | None:
 class Observed(Protocol):
     def observe(self, tgids: Iterable[int]) -> None: ...
 
+    def watch(self, records: MappingRecords) -> None: ...
+
+    def catch_up(self) -> None: ...
+
 
 class Observer:
     """Looks at the processes of a session, often at first, then seldom."""
@@ -223,6 +285,19 @@ class Observer:
         self._followed: list[int] = []
         self._gap = _FIRST_SECONDS
         self._next = 0.0
+        self._records: MappingRecords | None = None
+
+    def watch(self, records: MappingRecords | None) -> None:
+        """Have mappings told as they come, so that the processes need not be looked at again and again."""
+        self._records = records
+        if records is not None:
+            self._names.watch(records)
+
+    def close(self) -> None:
+        """Stop watching. Twice does no harm."""
+        records, self._records = self._records, None
+        if records is not None:
+            records.close()
 
     def follow(self, tgid: int) -> None:
         """Add a process; it is looked at soon."""
@@ -234,7 +309,13 @@ class Observer:
 
     def look(self) -> None:
         """Record the mappings, if it is time."""
-        if not self._is_needed or not self._followed or time.monotonic() < self._next:
+        if not self._is_needed or time.monotonic() < self._next:
+            return
+        if self._records is not None:
+            self._names.catch_up()
+            self._next = time.monotonic() + _FIRST_SECONDS
+            return
+        if not self._followed:
             return
         tgids = dict.fromkeys(self._followed)
         if self._scope is not None:
@@ -245,7 +326,7 @@ class Observer:
 
     def next_seconds(self) -> float:
         """Return in how many seconds the next look is due."""
-        if not self._is_needed or not self._followed:
+        if not self._is_needed or self._records is not None or not self._followed:
             return float("inf")
         return max(0.0, self._next - time.monotonic())
 
