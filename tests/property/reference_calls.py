@@ -347,7 +347,7 @@ CALLS: dict[str, Callable[[Runs, ast.Call], Value]] = {
     "is_err": _is_err,
     "strerror": _table(lambda: dict(enumerate(ERRORS)), "Unknown error"),
     "signal_name": _table(lambda: dict(enumerate(SIGNALS)), "unknown"),
-    "syscall_name": _table(syscall_names, "unknown"),
+    "syscall_name": _table(lambda: dict(syscall_names()), "unknown"),
     "bswap": _bswap,
     "ntop": _ntop,
     "pton": _pton,

@@ -245,6 +245,10 @@ class Btf:
             return self._base.target(type_id)
         return self._words[self._start(type_id) + 2]
 
+    def size(self, type_id: int) -> int:
+        """Return the bytes of a STRUCT, UNION, INT, ENUM ..., without reading the rest."""
+        return self.target(type_id)  # one word with two meanings, as the kernel's `struct btf_type` has it
+
     def member(self, type_id: int, name: str) -> BtfMember | None:
         """Return a field of a struct or union by name, also out of anonymous ones inside it.
 

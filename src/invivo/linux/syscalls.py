@@ -8,6 +8,8 @@ differs from the call's name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 # First number of a run, then the names of the run.
@@ -73,12 +75,14 @@ _RENAMED: Final = (
 )
 
 
-def syscall_names() -> dict[int, str]:
+@cache
+def syscall_names() -> Mapping[int, str]:
     """Return the name of each system call by its number."""
     return {first + index: name for first, names in _RUNS for index, name in enumerate(names.split())}
 
 
-def syscall_numbers() -> dict[str, int]:
+@cache
+def syscall_numbers() -> Mapping[str, int]:
     """Return the number of each system call by the name its tracepoints have (and by its own)."""
     numbers = {name: number for number, name in syscall_names().items()}
     return numbers | {event: numbers[name] for event, name in _RENAMED}

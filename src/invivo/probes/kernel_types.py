@@ -159,7 +159,7 @@ class KernelTypes:
         found = self._find(_KIND_OF_KEYWORD[keyword], name)
         if found is None or self._btf is None:
             return None
-        return Struct(keyword, name, self._btf.type(found).size, found)
+        return Struct(keyword, name, self._btf.size(found), found)
 
     def typedef(self, name: str) -> Type | None:
         """Return what a typedef or one of C's own names stands for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from invivo.ir.types import INT32, INT64, AddressSpace, size_bytes
 from invivo.kernel import links, perf
@@ -176,7 +176,7 @@ def _event_plans(points: Sequence[AttachPoint], uses: frozenset[str], facts: Fac
 
 
 def _syscall_plans(
-    side: str, points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts, numbers: dict[str, int]
+    side: str, points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts, numbers: Mapping[str, int]
 ) -> list[Plan]:
     """Return programs on the one raw tracepoint that all system calls reach, gated by the call's number.
 
