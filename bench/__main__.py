@@ -1,4 +1,4 @@
-"""The bench's command line: ``python -m bench run | report | corpus``."""
+"""The bench's command line: ``python -m bench run | report | compare | corpus``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from bench import corpus, events, hits, startup
+from bench.compare import compare
 from bench.contenders import Launcher, Load
 from bench.figures import LOST, Figure, format_table, from_json
 from bench.machine import BenchError, build, describe, prepare
@@ -33,6 +34,9 @@ def main() -> int:
     run.add_argument("-o", "--output", type=Path, default=RESULTS, help="the results as JSON (build/bench.json)")
     report = commands.add_parser("report", help="write the table of a run into docs/performance.md")
     report.add_argument("results", nargs="?", type=Path, default=RESULTS)
+    both = commands.add_parser("compare", help="say what got better or worse between two runs")
+    both.add_argument("old", type=Path)
+    both.add_argument("new", type=Path, nargs="?", default=RESULTS)
     lengths = commands.add_parser("corpus", help="count the instructions of the programs in bench/corpus")
     lengths.add_argument("--check", action="store_true", help="compare with the kept counts, write nothing")
     arguments = parser.parse_args()
@@ -45,6 +49,11 @@ def main() -> int:
                 return measure(arguments)
             case "report":
                 return write_report(arguments.results)
+            case "compare":
+                _, old = _read(arguments.old)
+                _, new = _read(arguments.new)
+                sys.stdout.write(f"{compare(old, new)}\n")
+                return 0
             case _:
                 return corpus.check() if arguments.check else corpus.record()
     except (BenchError, InvivoError) as problem:
@@ -91,17 +100,22 @@ def format_results(machine: dict[str, str], questions: dict[str, list[Figure]]) 
 
 def write_report(results: Path) -> int:
     """Replace the figures in the manual's page by those of a run."""
-    if not results.exists():
-        raise BenchError(f"no results in {results}: `python -m bench run` makes them")
-    read = json.loads(results.read_text())
-    questions = {name: from_json(rows) for name, rows in read["questions"].items()}
+    machine, questions = _read(results)
     head, _, rest = PAGE.read_text().partition(BEGIN)
     _, found, tail = rest.partition(END)
     if not found:
         raise BenchError(f"{PAGE} has no place for figures ({BEGIN} … {END})")
-    PAGE.write_text(f"{head}{BEGIN}\n\n{format_results(read['machine'], questions)}\n{END}{tail}")
+    PAGE.write_text(f"{head}{BEGIN}\n\n{format_results(machine, questions)}\n{END}{tail}")
     sys.stdout.write(f"{PAGE}: figures of {results}\n")
     return 0
+
+
+def _read(results: Path) -> tuple[dict[str, str], dict[str, list[Figure]]]:
+    """The machine and the figures of a run."""
+    if not results.exists():
+        raise BenchError(f"no results in {results}: `python -m bench run` makes them")
+    read = json.loads(results.read_text())
+    return read["machine"], {name: from_json(rows) for name, rows in read["questions"].items()}
 
 
 def _note(text: str) -> None:

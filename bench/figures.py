@@ -80,7 +80,7 @@ def format_table(figures: Sequence[Figure]) -> str:
         shown = f"`{case}`" if case != last else ""
         last = case
         rows.append([shown, metric, *[format_cell(found.get(name)) for name in contenders], _ratio(metric, found)])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def format_cell(figure: Figure | None) -> str:
@@ -110,7 +110,8 @@ def _ratio(metric: str, found: Mapping[str, Figure]) -> str:
     return f"{ratio:.2f}" if ratio >= 1 else f"**{ratio:.2f}**"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows

@@ -115,7 +115,9 @@ def _plan_distinct(points: Sequence[AttachPoint], uses: frozenset[str], facts: F
     entries: list[AttachPoint] = []
     exits: list[AttachPoint] = []
     has_btf = facts.btf() is not None
-    numbers = syscall_numbers() if any(_event(point).category == _SYSCALLS for point in points) else {}
+    numbers: Mapping[str, int] = (
+        syscall_numbers() if any(_event(point).category == _SYSCALLS for point in points) else {}
+    )
     for point in points:
         event = _event(point)
         side, _, call = event.event[4:].partition("_")
