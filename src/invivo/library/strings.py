@@ -20,14 +20,14 @@ def _is_address(type_: Type) -> bool:
 
 def _check_str(site: Site) -> Type:
     source = site.type(0)
-    literal = site.literal(0)
     limit = site.config.max_strlen
     if site.arity == 2:
         limit = check_length(site, limit)
     if isinstance(source, t.String | t.ProbeName):
         return t.String(min(source.capacity, limit)) if isinstance(source, t.String) else t.String(limit)
-    if isinstance(literal, int) and _is_address(source):
-        return t.String(len(str(literal)) + 1) if site.is_parameter(0) else t.String(limit)
+    text = site.text(0)
+    if text is not None and _is_address(source):
+        return t.String(min(len(text) + 1, limit))  # str($1), whatever number that is
     if not _is_address(source):
         if isinstance(source, t.Array) and t.size_bytes(source.element) == 1:
             return t.String(min(source.length + 1, limit))
@@ -66,7 +66,7 @@ def check_length(site: Site, limit: int) -> int:
 def _lower_str(emit: Emit, place: Place | None) -> None:
     assert place is not None and isinstance(emit.result, t.String)
     source = emit.type(0)
-    if isinstance(source, t.String | t.ProbeName):
+    if isinstance(source, t.String | t.ProbeName) or emit.text(0) is not None:
         emit.into_string(0, place, emit.result.capacity)
         return
     if isinstance(source, t.Array):

@@ -85,8 +85,8 @@ class CallSite:
     def clock(self, index: int) -> t.Clock:
         return _clock(self.arguments[index])
 
-    def is_parameter(self, index: int) -> bool:
-        return isinstance(self.arguments[index], ast.PositionalParameter)
+    def text(self, index: int) -> str | None:
+        return self._c.folder.text(self.arguments[index])
 
     def identifier(self, index: int) -> str | None:
         argument = self.arguments[index]

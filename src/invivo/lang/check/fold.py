@@ -34,7 +34,7 @@ class Folder:
             case ast.Binary(_, op, left, right):
                 return self._binary(op, self(left), self(right))
             case ast.Call(_, "str", _, (argument,)):
-                return self._text(argument)
+                return self.text(argument)
             case ast.Comptime(_, operand):
                 return self(operand)
             case ast.BlockExpr(_, ast.Block(_, (), operand)) if operand is not None:
@@ -58,16 +58,19 @@ class Folder:
         text = self.parameters[index - 1] if index <= len(self.parameters) else ""
         return 0 if not text else text if (number := parse_number(text)) is None else number
 
-    def _text(self, node: ast.Node) -> str | None:
-        """``str($1)``, ``str("a")``, ``str($1 + 2)``"""
+    def text(self, node: ast.Node) -> str | None:
+        """``str($1)``, ``str("a")``, ``str($1 + 2)``, ``str(5)``: the text that is known, or None."""
         match node:
             case ast.PositionalParameter(_, index):
                 return self.parameters[index - 1] if index <= len(self.parameters) else ""
             case ast.StringLiteral(_, value):
                 return value
-            case ast.Binary(_, "+", left, right):
-                text, skip = self._text(left), self(right)
+            case ast.Binary(_, "+", ast.PositionalParameter() | ast.StringLiteral() as whole, right):
+                text, skip = self.text(whole), self(right)
                 return text[skip:] if text is not None and isinstance(skip, int) else None
+            case ast.Integer() | ast.ParameterCount() | ast.Unary() | ast.Binary():
+                number = self(node)
+                return str(number) if isinstance(number, int) else None
             case _:
                 return None
 

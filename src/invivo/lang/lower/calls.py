@@ -125,6 +125,9 @@ class CallLowering:
     def literal(self, index: int) -> int | str | None:
         return self._body.folder(self._arguments[index])
 
+    def text(self, index: int) -> str | None:
+        return self._body.folder.text(self._arguments[index])
+
     def identifier(self, index: int) -> str | None:
         argument = self._arguments[index]
         return argument.name if isinstance(argument, ast.Name) else None

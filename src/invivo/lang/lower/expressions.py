@@ -466,8 +466,8 @@ def _fill_gaps(body: Body, elements: tuple[Type, ...], offsets: tuple[int, ...],
 def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> None:
     text = body.folder(node)
     b = body.b
-    if isinstance(text, int) and isinstance(node, ast.PositionalParameter):
-        text = str(text)
+    if isinstance(text, int):
+        text = body.folder.text(node)
     if place.zeroed:
         b.zero(place.pointer, place.offset, capacity, common_alignment(place.offset))
     if isinstance(text, str):
