@@ -33,7 +33,7 @@ OPTIONS = (
     Option(("--unsafe",), help="allow what changes the system: system()"),
     Option(("-I",), "DIR", "look for C headers in this folder, too"),
     Option(("--include",), "FILE", "include a C header before the program"),
-    Option(("-k", "--warnings"), help="report failed lookups and updates, too"),
+    Option(("-k", "--warnings"), help="report failed lookups, reads and updates, too"),
     Option(("-h", "--help"), help="show this"),
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ class Builder:
         self.name = name
         self.kind = kind
         self.span: Span | None = None
+        self.called = 0  # the helper of the last call
         self._next_value = 0
         self._next_variable = 0
         self._labels: dict[str, int] = {}
@@ -193,6 +194,7 @@ class Builder:
 
     def call(self, helper: int, *arguments: Operand, kind: Kind = Kind.WORD) -> Value:
         result = self.value(kind)
+        self.called = helper
         self.emit(ops.Call(result, helper, arguments, self.span))
         return result
 

@@ -122,7 +122,7 @@ def guard_string(emit: Emit, code: Operand, place: Place, capacity: int) -> None
     failed, on = b.label("fault"), b.label("read")
     b.branch(CompareOp.SLT, code, 0, failed, on)
     b.start(failed)
-    emit.read_failed()
+    emit.read_failed(code)
     store_text(b, UNREAD, capacity, place)
     b.start(on)
 

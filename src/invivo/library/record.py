@@ -346,8 +346,11 @@ class Emit(Protocol):
     def warn(self, message: str) -> None:
         """Warn at run time, with the place in the source."""
 
-    def read_failed(self) -> None:
-        """Count a failed read of traced memory and mark the record being built, if any."""
+    def read_failed(self, code: Operand) -> None:
+        """Count a failed read of traced memory and mark the record being built, if any.
+
+        ``code`` is the result of the helper that was called last, for who asked to be told.
+        """
 
     def fault_guard(self, code: Operand) -> None:
         """`read_failed` if ``code`` (a helper's result) is negative."""

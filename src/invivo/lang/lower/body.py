@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from invivo.diagnostics import Span
 from invivo.formats.elf_symbols import readable
@@ -45,6 +45,16 @@ class Forms(Protocol):
     def call(self, body: Body, node: ast.Call, place: Place | None, discarded: bool) -> None: ...
     def emit(self, body: Body, node: ast.Expr, result: Type | None, subject: str) -> CallEmit: ...
     def send(self, body: Body, action: Action, fields: Fields) -> None: ...
+
+
+# The helpers that read traced memory, as they are told of.
+_READERS: Final = {
+    helpers.PROBE_READ_USER: "probe_read_user",
+    helpers.PROBE_READ_KERNEL: "probe_read_kernel",
+    helpers.PROBE_READ_USER_STR: "probe_read_user_str",
+    helpers.PROBE_READ_KERNEL_STR: "probe_read_kernel_str",
+    helpers.D_PATH: "d_path",
+}
 
 
 class CallEmit(Emit, Protocol):
@@ -360,8 +370,10 @@ class Body:
         counter = self.state.loss(kind, subject)
         self.b.atomic(AtomicOp.ADD, self.b.global_address(LOSSES_MAP, counter.offset), 0, 1)
 
-    def read_failed(self) -> None:
+    def read_failed(self, code: Operand) -> None:
         self.lose(LossKind.READ_FAILED)
+        if self.state.checked.warnings:
+            self.failed(_READERS[self.b.called], code, "")
         if self.fault is not None:
             self.b.set(self.fault, 1)
 
@@ -369,7 +381,7 @@ class Body:
         failed, on = self.b.label("fault"), self.b.label("read")
         self.b.branch(CompareOp.SLT, code, 0, failed, on)
         self.b.start(failed)
-        self.read_failed()
+        self.read_failed(code)
         self.b.start(on)
 
     # -- entry and exit ------------------------------------------------------------------------

@@ -338,8 +338,8 @@ class CallLowering:
     def warn(self, message: str) -> None:
         self._body.complain(message)
 
-    def read_failed(self) -> None:
-        self._body.read_failed()
+    def read_failed(self, code: Operand) -> None:
+        self._body.read_failed(code)
 
     def fault_guard(self, code: Operand) -> None:
         self._body.fault_guard(code)
