@@ -31,6 +31,32 @@ def bpftrace(*words: str, env: dict[str, str] | None = None) -> subprocess.Compl
     )
 
 
+@pytest.mark.parametrize(
+    ("program", "out", "err"),
+    [
+        pytest.param('begin { printf("%d %d\\n", $1, $#); }', "7 1\n\n\n", "", id="a program"),
+        pytest.param("begin { foo }", "", "stdin:1:9-12: ERROR: Unknown identifier: 'foo'\n", id="a mistake"),
+    ],
+)
+def test_a_program_on_standard_input(program: str, out: str, err: str) -> None:
+    done = subprocess.run(
+        (*BPFTRACE, "-q", "-", "7"), input=program, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == out
+    assert done.stderr.startswith(err)
+    assert done.returncode == bool(err)
+
+
+def test_functions_of_a_process_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    with subprocess.Popen(["/bin/bash", "-c", "read"], stdin=subprocess.PIPE) as shell:
+        while os.readlink(f"/proc/{shell.pid}/exe") != os.path.realpath("/bin/bash"):
+            pass
+        for pattern in ("uprobe:readline", "readline"):
+            assert run_words(["-l", "-p", str(shell.pid), pattern]) == 0
+            assert capfd.readouterr().out == f"uprobe:{os.path.realpath('/bin/bash')}:readline\n"
+        shell.communicate()
+
+
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_words(["--version"]) == 0
     assert capfd.readouterr().out == "bpftrace v0.26.1\n"
