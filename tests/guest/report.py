@@ -1,4 +1,5 @@
-"""Plugin of the pytest inside a guest: tells the host, a line of JSON each, when a test starts and how it ended."""
+"""Plugin of the pytest inside a guest: leaves out what a guest need not run, and tells the host, a line of JSON each,
+when a test starts and how it ended."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import json
 import time
 
 import pytest
+
+from guest.selection import is_left_out
 
 PORT = "/dev/ttyS1"
 
@@ -42,6 +45,10 @@ class Report:
 
     def pytest_unconfigure(self) -> None:
         self._port.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not is_left_out(item.nodeid)]
 
 
 def pytest_configure(config: pytest.Config) -> None:

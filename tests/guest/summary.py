@@ -17,7 +17,7 @@ class Summary:
         self.missing: dict[str, str] = {}  # releases: why
         self.ran_in_guests: set[str] = set()
         self.skipped_here: set[str] = set()
-        self._ran_here: set[str] = set()
+        self.outcomes_here: dict[str, str] = {}
         self._lines: dict[Boot, str] = {}
         self._is_part = bool(expression)
 
@@ -29,15 +29,15 @@ class Summary:
 
     def is_complete(self) -> bool:
         """Whether the kernel's tests and all guests were in this run."""
-        return bool(self._ran_here) and set(self._lines) == set(BOOTS) and not self._is_part
+        return bool(self.outcomes_here) and set(self._lines) == set(BOOTS) and not self._is_part
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.nodeid.startswith(_KERNEL_TESTS):
             return
         if report.skipped:
             self.skipped_here.add(report.nodeid)
-        elif report.when == "call":
-            self._ran_here.add(report.nodeid)
+        elif report.when == "call" or report.failed:
+            self.outcomes_here[report.nodeid] = "failed" if report.failed else "passed"
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for boot, line in self._lines.items():

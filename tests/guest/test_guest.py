@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from guest import matrix
 from guest.boot import Guest
 from guest.packages import RELEASES, Kernel, MissingError, fetch_kernel, install_tools
 from guest.runs import PROJECT, End, Guests, environment, follow
-from guest.selection import BOOTS, LEFT_OUT, RAN_NOWHERE, Boot
+from guest.selection import BOOTS, KEPT, LEFT_OUT, RAN_NOWHERE, TARGETS, Boot
 from guest.summary import Summary
 
 _NO_TESTS = 5  # exit status of pytest
@@ -68,8 +69,11 @@ def write_byte_code() -> None:
 
 
 @pytest.mark.parametrize("boot", BOOTS, ids=[boot.name.replace(" ", "-") for boot in BOOTS])
-def test_kernel(boot: Boot, guests: Guests, summary: Summary, subtests: pytest.Subtests) -> None:
+def test_kernel(
+    boot: Boot, guests: Guests, summary: Summary, subtests: pytest.Subtests, pytestconfig: pytest.Config
+) -> None:
     kernel_of(boot.release, summary)
+    outcomes: dict[str, str] = {}
     counts = {"passed": 0, "skipped": 0, "failed": 0}
     seconds: dict[str, float] = {}
     for result in guests.results(boot):
@@ -80,9 +84,13 @@ def test_kernel(boot: Boot, guests: Guests, summary: Summary, subtests: pytest.S
             summary.ran(boot, counts, result.seconds, seconds)
             assert result.status in (0, 1), result
             assert counts["passed"] + counts["failed"] > 0, counts
+            if boot.targets == TARGETS:
+                complete = not pytestconfig.getoption("--guest-tests")
+                assert list(matrix.differences(matrix.read_rows(), boot.release, outcomes, complete=complete)) == []
             continue
         counts[result.outcome] += 1
         seconds[result.test] = result.seconds
+        outcomes[result.test] = result.outcome
         if result.outcome != "skipped":
             summary.ran_in_guests.add(result.test)
         with subtests.test(msg=result.test):
@@ -143,7 +151,19 @@ def test_every_kernel_test_ran_somewhere(summary: Summary) -> None:
     assert sorted(test for test in nowhere if not test.startswith(tuple(RAN_NOWHERE))) == []
 
 
-@pytest.mark.parametrize("beginning", [*LEFT_OUT, *RAN_NOWHERE])
+def test_the_matrix_is_true_here(summary: Summary) -> None:
+    """The matrix' column of the development machine."""
+    if not os.environ.get("CI"):
+        pytest.skip("asked only where CI runs: a machine of one's own may lack much")
+    if not summary.is_complete():
+        pytest.skip("needs tests/kernel and all guests in the same run")
+    if not os.uname().release.startswith(f"{matrix.HOST}."):
+        pytest.skip(f"the matrix is about Linux {matrix.HOST}, this machine has {os.uname().release}")
+    skipped = dict.fromkeys(summary.skipped_here, "skipped")
+    assert list(matrix.differences(matrix.read_rows(), matrix.HOST, skipped | summary.outcomes_here)) == []
+
+
+@pytest.mark.parametrize("beginning", [*LEFT_OUT, *KEPT, *RAN_NOWHERE])
 def test_lists_name_tests_that_exist(beginning: str) -> None:
     file, _, test = beginning.partition("::")
     function, _, case = test.partition("[")
