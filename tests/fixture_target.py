@@ -22,10 +22,11 @@ from fixture_elf import executable
 from invivo.diagnostics import SourceFile, Span
 from invivo.formats.btf import Btf
 from invivo.formats.elf import Elf
+from invivo.kernel.programs import BpfFunction
 from invivo.probes import names
 from invivo.probes.kernel_types import KernelTypes
 from invivo.probes.machine import Machine
-from invivo.probes.provider import DebugInformation, Role
+from invivo.probes.provider import VMLINUX, DebugInformation, Role
 from invivo.probes.user_debug import UserDebug
 from invivo.target import ProbeSpec, Scope
 
@@ -272,12 +273,30 @@ class FixtureFacts:
     def event_format(self, category: str, event: str) -> str:
         return format_text(event, _EVENTS[category, event])
 
-    def functions(self, module: str, pattern: str) -> list[str]:
+    def module_types(self, module: str) -> KernelTypes | None:
+        return self._types if module == VMLINUX else None
+
+    def modules(self) -> list[str]:
+        return []
+
+    def modules_with(self, function: str) -> list[str]:
+        return [VMLINUX] if self._types.has_function(function) else []
+
+    def bpf_functions(self) -> list[BpfFunction]:
+        return []
+
+    def program_types(self, program_id: int) -> KernelTypes | None:
+        return None
+
+    def functions(self, module: str, pattern: str) -> list[tuple[str, str]]:
         found = names.select(pattern, ("do_nothing", "vfs_read", "vfs_write"))
-        return found if names.matcher(module)("vmlinux") else []
+        return [(name, VMLINUX) for name in found] if names.matcher(module)(VMLINUX) else []
 
     def kernel_address(self, symbol: str) -> int | None:
         return _ADDRESSES.get(symbol)
+
+    def function_size(self, symbol: str) -> int | None:
+        return 0x100 if symbol in _ADDRESSES else None
 
     def binaries(self, name: str) -> list[str]:
         return [DEMO] if name in (DEMO, "demo", "/bin/*") else []

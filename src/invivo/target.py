@@ -142,6 +142,8 @@ class Context(Record):
     gate: Gate | None = None
     object: Access | None = None  # a word that is zero when there is nothing for the program to do
     stack_skip: int = 0  # kernel frames of the tracing machinery on top of a stack
+    attach_module: str = ""  # the module whose BTF attach_btf_id is of, "" for the kernel
+    attach_program: int = 0  # or the number of the BPF program
 
 
 class AttachPoint(Record):

@@ -31,7 +31,9 @@ LAZY = {
     # --include; macros, imports, functions; scopes of old scripts
     "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand", "invivo.lang.hoist"},
     "library.strings": {"socket"},  # network addresses
-    "probes.facts": {"invivo.probes.debug_files", "invivo.probes.user_debug"},  # probes in user space
+    "kernel.programs": {"invivo.kernel"},  # probes in modules and in BPF programs
+    # probes in user space, and in BPF programs
+    "probes.facts": {"invivo.kernel", "invivo.probes.debug_files", "invivo.probes.user_debug"},
     "runtime.symbols": {"invivo.probes.debug_files"},  # stripped programs
     "probes.debug_files": {"lzma", "zlib"},  # symbols packed into a stripped program; files without a build id
     "output.json_lines": {"time"},  # time series

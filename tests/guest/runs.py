@@ -71,9 +71,14 @@ def pytest_command(boot: Boot, expression: str) -> list[str]:
     return [*words, *(["-k", expression] if expression else []), *boot.targets]
 
 
-def environment() -> dict[str, str]:
+def environment(kernel: Kernel) -> dict[str, str]:
     """Return what the command of a guest finds in its environment: nothing of who started the tests."""
-    return {"PYTHONPATH": str(PROJECT / "tests"), "CI": "true", "INVIVO_REPEAT": "3"}
+    return {
+        "PYTHONPATH": str(PROJECT / "tests"),
+        "CI": "true",
+        "INVIVO_REPEAT": "3",
+        "INVIVO_MODULES": str(kernel.modules),  # modules that a test may load
+    }
 
 
 def _objects(lines: Iterator[str]) -> Iterator[dict[str, object]]:
@@ -96,7 +101,7 @@ class Guests:
 
         def run() -> None:
             try:
-                with Guest(kernel, command, folder, PROJECT, environment(), boot.command_line) as guest:
+                with Guest(kernel, command, folder, PROJECT, environment(kernel), boot.command_line) as guest:
                     self._guests.append(guest)
                     for result in follow(guest):
                         results.put(result)

@@ -105,7 +105,7 @@ def test_kernel(
 
 def end_of(script: str, silence_s: float, folder: Path, summary: Summary) -> End:
     kernel = kernel_of(RELEASES[-1], summary)
-    with Guest(kernel, ["sh", "-c", script], folder, PROJECT, environment()) as guest:
+    with Guest(kernel, ["sh", "-c", script], folder, PROJECT, environment(kernel)) as guest:
         (end,) = follow(guest, silence_s)
         processes = [guest.machine.pid, guest.files.pid]
     assert isinstance(end, End)

@@ -170,8 +170,8 @@ def test_a_list_of_traceable_functions(tmp_path: Path) -> None:
     functions = tmp_path / "functions"
     functions.write_text("vfs_read\nvfs_write\ntcp_reset [tcp]\n")
     facts = LiveFacts(functions_file=str(functions))
-    assert facts.functions("*", "*") == ["tcp_reset", "vfs_read", "vfs_write"]
-    assert facts.functions("vmlinux", "*_r*") == ["vfs_read"]
+    assert facts.functions("*", "*") == [("tcp_reset", "tcp"), ("vfs_read", "vmlinux"), ("vfs_write", "vmlinux")]
+    assert facts.functions("vmlinux", "*_r*") == [("vfs_read", "vmlinux")]
     assert run_words(["--traceable-functions", str(functions), "--dry-run", "-e", "begin { }"]) == 0
 
 

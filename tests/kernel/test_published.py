@@ -15,6 +15,7 @@ from invivo.diagnostics import CompileError, Diagnostic, SourceFile
 from invivo.pipeline import CompileOptions, compile_source
 from invivo.probes.facts import LiveFacts
 from invivo.probes.machine import Machine
+from invivo.probes.provider import VMLINUX
 from running import run
 
 _SCRIPTS = (Path(__file__).parent / "published.txt").read_text().strip("\n").split("\n\n")
@@ -37,8 +38,8 @@ class _Pretended(LiveFacts):
     def has(self, feature: str) -> bool:
         return feature in _KPROBES or super().has(feature)
 
-    def functions(self, module: str, pattern: str) -> list[str]:
-        return [pattern.replace("*", "any")]
+    def functions(self, module: str, pattern: str) -> list[tuple[str, str]]:
+        return [(pattern.replace("*", "any"), VMLINUX)]
 
     def kernel_address(self, symbol: str) -> int | None:
         return super().kernel_address(symbol) or (0xFFFFFFFF81000000 if symbol != "avenrun" else None)

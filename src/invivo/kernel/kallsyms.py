@@ -51,6 +51,16 @@ class Kallsyms:
                         return _visible(int(fields[0], 16))
         return None
 
+    def size(self, name: str) -> int | None:
+        """Return how many bytes there are from a symbol's address to the next one's. Raises as `address` does."""
+        start = self.address(name)
+        if start is None:
+            return None
+        with open(self._path, "rb", buffering=1 << 20) as lines:
+            following = (int(line.split(b" ", 1)[0], 16) for line in lines)
+            end = min((address for address in following if address > start), default=None)
+        return end - start if end is not None else None
+
     def names(self, addresses: Sequence[int]) -> list[Name]:
         """Return the name of each address.
 

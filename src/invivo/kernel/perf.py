@@ -81,11 +81,13 @@ def open_uprobe(path: str, offset: int, *, pid: int = -1, retprobe: bool = False
     return _open(kind, config, pid, _cpu_for(pid), what, config1=syscalls.address(name), config2=offset)
 
 
-def open_kprobe(symbol: str, offset: int = 0, *, retprobe: bool = False) -> int:
-    """Open a probe in a kernel function, at an offset from its start."""
+def open_kprobe(symbol: str, offset: int = 0, *, retprobe: bool = False, address: int = 0) -> int:
+    """Open a probe in a kernel function (``MODULE:FUNCTION`` for a module's), at an offset, or at an ``address``."""
     kind = _device_number("kprobe", "kprobes")
     config = 1 << _shift("kprobe", "retprobe") if retprobe else 0
     name = symbol.encode() + b"\0"
+    if address:
+        return _open(kind, config, -1, 0, f"open kprobe {address:#x}", config2=address)
     what = f"open kprobe {symbol}+{offset:#x}"
     return _open(kind, config, -1, 0, what, config1=syscalls.address(name), config2=offset)
 

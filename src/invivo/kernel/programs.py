@@ -13,7 +13,7 @@ from invivo.image import FunctionInfo, ProgramImage, Relocation, RelocationKind
 from invivo.kernel import abi, syscalls
 from invivo.kernel.maps import Map, object_name
 from invivo.kernel.verifier_log import failed_instruction, is_too_large
-from invivo.record import Record
+from invivo.record import Record, replace
 from invivo.target import ProgramType
 
 _LOAD: Final = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQQII")  # prog_type .. log_true_size
@@ -42,6 +42,14 @@ class Statistics(Record):
     verified_instructions: int
     translated_bytes: int
     native_bytes: int
+
+
+class BpfFunction(Record):
+    """A function of a loaded program that has types; ``type_id`` is in the program's own BTF."""
+
+    program_id: int
+    name: str
+    type_id: int
 
 
 class Program:
@@ -136,6 +144,11 @@ def load_program(
         described,
         context.attach_btf_id,
     )
+    if context.attach_module or context.attach_program:
+        from invivo.kernel import objects
+
+        with objects.target(context.attach_module, context.attach_program) as fd:
+            return replace(load, attach_fd=fd).run(log_level)
     return load.run(log_level)
 
 
@@ -154,6 +167,7 @@ class Load(Record):
     btf_fd: int = 0
     functions: Sequence[FunctionInfo] = ()
     attach_btf_id: int = 0
+    attach_fd: int = 0  # whose BTF that is: a module's, or a program's; 0: the kernel's
 
     def run(self, log_level: int) -> Program:
         """Load; see `load_program`."""
@@ -218,7 +232,8 @@ class Load(Record):
                 len(self.functions),
                 *(0,) * 3,
                 self.attach_btf_id,
-                *(0,) * 6,
+                self.attach_fd,
+                *(0,) * 5,
             )
         )
         fd = syscalls.try_bpf(abi.PROG_LOAD, attributes)

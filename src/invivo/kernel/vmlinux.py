@@ -29,6 +29,28 @@ def open_btf(module: str = "", base: Btf | None = None, path: str = "") -> Btf |
         os.close(descriptor)
 
 
+def modules() -> list[str]:
+    """Return the loaded modules that have types, sorted."""
+    try:
+        return sorted(set(os.listdir(_DIRECTORY)) - {"vmlinux"})
+    except OSError:
+        return []
+
+
+def modules_naming(symbol: str) -> list[str]:
+    """Return the loaded modules whose types name a function or variable: their bytes are searched, nothing is read."""
+    wanted = b"\0" + symbol.encode() + b"\0"
+    found: list[str] = []
+    for module in modules():
+        try:
+            with open(f"{_DIRECTORY}/{module}", "rb") as file:
+                if wanted in file.read():
+                    found.append(module)
+        except OSError:
+            continue  # unloaded meanwhile
+    return found
+
+
 def _content(descriptor: int) -> Buffer:
     size = os.fstat(descriptor).st_size
     try:

@@ -6,17 +6,18 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from invivo.errors import InvivoError, NotSupportedError
+from invivo.errors import InvivoError, NotSupportedError, PermissionDeniedError
 from invivo.formats.btf import Btf
 from invivo.formats.elf import DEBUG_DIRECTORIES, Elf
-from invivo.kernel import cpus, processes
+from invivo.kernel import cpus, processes, vmlinux
 from invivo.kernel.features import Features
 from invivo.kernel.kallsyms import Kallsyms
+from invivo.kernel.programs import BpfFunction
 from invivo.kernel.tracefs import Tracefs
 from invivo.kernel.vmlinux import open_btf
 from invivo.probes import binaries, names
 from invivo.probes.kernel_types import KernelTypes
-from invivo.probes.provider import DebugInformation
+from invivo.probes.provider import VMLINUX, DebugInformation
 
 _CGROUPS: Final = "/sys/fs/cgroup"
 
@@ -48,6 +49,7 @@ class LiveFacts:
         self._debug_directories = debug_directories
         self._types: KernelTypes | None = None
         self._btf: Btf | None = None
+        self._modules: dict[str, KernelTypes | None] = {}
         self._tracefs: Tracefs | None = None
         self._kallsyms: Kallsyms | None = None
         self._elfs: dict[str, Elf] = {}
@@ -84,18 +86,52 @@ class LiveFacts:
     def event_format(self, category: str, event: str) -> str:
         return self.tracefs().format_text(category, event)
 
-    def functions(self, module: str, pattern: str) -> list[str]:
+    def module_types(self, module: str) -> KernelTypes | None:
+        if module == VMLINUX:
+            return self.types()
+        if module not in self._modules:
+            self.types()
+            btf = open_btf(module, self._btf) if self._btf is not None else None
+            self._modules[module] = self.types().upon(btf) if btf is not None else None
+        return self._modules[module]
+
+    def modules(self) -> list[str]:
+        return vmlinux.modules()
+
+    def modules_with(self, function: str) -> list[str]:
+        found = [VMLINUX] if self.types().has_function(function) else []
+        for module in vmlinux.modules_naming(function) if self._btf is not None else ():
+            types = self.module_types(module)
+            if types is not None and types.own_function_id(function) is not None:
+                found.append(module)
+        return found
+
+    def bpf_functions(self) -> Sequence[BpfFunction]:
+        from invivo.kernel import objects
+
+        return list(objects.bpf_functions())
+
+    def program_types(self, program_id: int) -> KernelTypes | None:
+        name = f"program {program_id}"
+        if name not in self._modules:
+            from invivo.kernel import objects
+
+            btf = objects.program_types(program_id)
+            self._modules[name] = self.types().upon(btf, standalone=True) if btf is not None else None
+        return self._modules[name]
+
+    def functions(self, module: str, pattern: str) -> list[tuple[str, str]]:
         """Return the functions that the kernel's tracer lists: ``NAME`` or ``NAME [MODULE]`` on a line."""
         try:
             lines = self._function_list().splitlines()
         except (OSError, InvivoError) as error:
             raise NotSupportedError("a list of traceable functions is", hint=str(error)) from error
         in_module, named = names.matcher(module), names.matcher(pattern)
-        found: set[str] = set()
+        found: set[tuple[str, str]] = set()
         for line in lines:
             name, _, bracketed = line.partition(" ")
-            if named(name) and in_module(bracketed.strip("[]") or "vmlinux"):
-                found.add(name)
+            if named(name) and in_module(home := bracketed.strip("\t []") or VMLINUX):
+                found.add((name, home))
         return sorted(found)
 
     def _function_list(self) -> str:
@@ -105,9 +141,18 @@ class LiveFacts:
         return self.tracefs().functions()
 
     def kernel_address(self, symbol: str) -> int | None:
+        return self._symbols().address(symbol)
+
+    def function_size(self, symbol: str) -> int | None:
+        try:
+            return self._symbols().size(symbol)
+        except PermissionDeniedError:
+            return None
+
+    def _symbols(self) -> Kallsyms:
         if self._kallsyms is None:
             self._kallsyms = Kallsyms()
-        return self._kallsyms.address(symbol)
+        return self._kallsyms
 
     def binaries(self, name: str) -> list[str]:
         return binaries.resolve(name, self.pid)

@@ -71,6 +71,8 @@ _QUALIFIERS: Final = frozenset({
     "__seg_gs", "__force",
 })  # fmt: skip
 
+_LOCAL: Final = (1 << 32) - 1  # a type's number among those of its reader
+
 _COMPOUND: Final = {BtfKind.STRUCT: "struct", BtfKind.UNION: "union"}
 _KIND_OF_KEYWORD: Final = {"struct": BtfKind.STRUCT, "union": BtfKind.UNION}
 
@@ -87,13 +89,42 @@ class KernelTypes:
 
     Structs refer to their members' types by BTF id, so a question about one member costs
     no more than that member.
+
+    Modules and BPF programs have types of their own, each with a reader of its own: `upon`.
     """
 
-    def __init__(self, btf: Btf | None) -> None:
+    def __init__(self, btf: Btf | None, base: KernelTypes | None = None, first: int = 0) -> None:
+        """``first``: types of lower numbers are those of ``base``."""
         self._btf = btf
+        self._base = base
+        self._first = first
+        self._others: list[KernelTypes] = []  # by number - 1
+        # What tells equal numbers of types of several modules apart: the upper half of a struct's.
+        self._number = 0
         self._by_id: dict[tuple[int, AddressSpace], Type] = {}
         self._ids: dict[tuple[BtfKind, str], int | None] = {}
         self._compounds: dict[int, BtfType] = {}
+
+    def upon(self, btf: Btf, *, standalone: bool = False) -> KernelTypes:
+        """Return a reader for other types, whose structs this one knows from then on.
+
+        ``standalone``: those of a BPF program, which are complete; a module's continue the kernel's.
+        """
+        first = 0 if standalone or self._btf is None else self._btf.count()
+        other = KernelTypes(btf, self, first)
+        self._others.append(other)
+        other._number = len(self._others)
+        return other
+
+    def _numbered(self, type_id: int) -> int:
+        """Return what a struct says of its type: its number, and behind it that of the reader."""
+        return type_id | self._number << 32 if type_id >= self._first else type_id
+
+    def _owner(self, struct: Struct) -> KernelTypes:
+        number = struct.type_id >> 32
+        if number == self._number or not number:
+            return self
+        return (self._base or self)._others[number - 1]
 
     # Types by id.
 
@@ -123,7 +154,8 @@ class KernelTypes:
             case BtfKind.ARRAY:
                 return self._array(described, space)
             case BtfKind.STRUCT | BtfKind.UNION:
-                return Struct(_COMPOUND[described.kind], described.name, described.size, stripped)
+                number = self._numbered(stripped)
+                return Struct(_COMPOUND[described.kind], described.name, described.size, number)
             case BtfKind.FWD:
                 keyword = "union" if described.flag else "struct"
                 return self.struct(keyword, described.name) or Struct(keyword, described.name, 0)
@@ -157,9 +189,13 @@ class KernelTypes:
     def struct(self, keyword: str, name: str) -> Struct | None:
         """Return a struct or union by name."""
         found = self._find(_KIND_OF_KEYWORD[keyword], name)
-        if found is None or self._btf is None:
-            return None
-        return Struct(keyword, name, self._btf.size(found), found)
+        if found is not None and self._btf is not None:
+            return Struct(keyword, name, self._btf.size(found), self._numbered(found))
+        for other in self._others:
+            of_other = other.struct(keyword, name)
+            if of_other is not None:
+                return of_other
+        return None
 
     def typedef(self, name: str) -> Type | None:
         """Return what a typedef or one of C's own names stands for."""
@@ -176,15 +212,29 @@ class KernelTypes:
         """Whether there is a typedef of this name; much cheaper than its id."""
         return self._btf is not None and self._btf.contains(BtfKind.TYPEDEF, name)
 
+    def own_typedef(self, name: str) -> bool:
+        """Whether there is a typedef of this name that is not only in what these types build upon."""
+        if not self._first:
+            return self.has_typedef(name)
+        found = self.typedef_id(name)
+        return found is not None and found >= self._first
+
+    def own_typedef_names(self, prefix: str) -> list[str]:
+        return [name for name in self.typedef_names(prefix) if self.own_typedef(name)]
+
     def typedef_names(self, prefix: str) -> list[str]:
         """Return all typedefs that begin so. Reads all types: milliseconds, not microseconds."""
         return self._names(BtfKind.TYPEDEF, prefix)
 
     def _names(self, kind: BtfKind, prefix: str) -> list[str]:
         found = self._btf.names(kind, prefix) if self._btf is not None else []
-        for name, type_id in reversed(found):  # of equal names the first counts
+        # Of equal names the first counts, but a module's own before the kernel's.
+        for name, type_id in sorted(found, key=self._preference) if self._first else reversed(found):
             self._ids[kind, name] = type_id
         return [name for name, _ in found]
+
+    def _preference(self, found: tuple[str, int]) -> tuple[bool, int]:
+        return found[1] >= self._first, -found[1]
 
     def enumeration(self, name: str) -> Enumeration | None:
         for kind in (BtfKind.ENUM, BtfKind.ENUM64):
@@ -234,13 +284,15 @@ class KernelTypes:
 
     def fields(self, struct: Struct) -> tuple[Field, ...]:
         """Return all members, those of anonymous structs and unions with them."""
-        return tuple(self._field(*found) for found in self._members(struct.type_id, 0, overlaid=False))
+        owner = self._owner(struct)
+        return tuple(owner._field(*found) for found in owner._members(struct.type_id & _LOCAL, 0, overlaid=False))
 
     def field(self, struct: Struct, name: str) -> Field | None:
         """Return one member; the others' types are not looked at."""
-        for member, offset, overlaid in self._members(struct.type_id, 0, overlaid=False):
+        owner = self._owner(struct)
+        for member, offset, overlaid in owner._members(struct.type_id & _LOCAL, 0, overlaid=False):
             if member.name == name:
-                return self._field(member, offset, overlaid)
+                return owner._field(member, offset, overlaid)
         return None
 
     def _members(self, type_id: int, base_bits: int, *, overlaid: bool) -> Iterator[tuple[BtfMember, int, bool]]:
@@ -292,6 +344,11 @@ class KernelTypes:
 
     def function_id(self, name: str) -> int | None:
         return self._find(BtfKind.FUNC, name)
+
+    def own_function_id(self, name: str) -> int | None:
+        """Return the BTF id of a function that is not only in what these types build upon."""
+        found = self.function_id(name)
+        return found if found is not None and found >= self._first else None
 
     def has_function(self, name: str) -> bool:
         """Whether BTF has a function of this name; much cheaper than its id."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
+from typing import Final
 
-from invivo.errors import NotSupportedError
+from invivo.errors import NotSupportedError, SyscallError
 from invivo.ir.types import UINT64, Int, Struct, size_bytes
 from invivo.kernel import links, perf
 from invivo.kernel.links import Link
@@ -12,6 +14,7 @@ from invivo.kernel.programs import Program
 from invivo.probes import names, x86_64
 from invivo.probes.perf_events import context_pointer
 from invivo.probes.provider import (
+    VMLINUX,
     Facts,
     Listed,
     Provider,
@@ -25,15 +28,21 @@ from invivo.probes.provider import (
     unavailable,
     wrong_number,
 )
-from invivo.record import Record
+from invivo.record import Record, replace
 from invivo.target import Argument, AttachPoint, Context, ContextLoad, Plan, ProbeSpec, ProgramType
 
 
 class KernelFunction(Record):
-    """An attach point's data."""
+    """An attach point's data. ``module``: where the function is, if that is known; ``shared``: others have its name.
+
+    ``address``: instead of all that, for a place that is given by its address.
+    """
 
     symbol: str
     offset: int
+    module: str = ""
+    shared: bool = False
+    address: int = 0
 
 
 class OneByOne(Record):
@@ -58,7 +67,8 @@ def _parts(spec: ProbeSpec) -> tuple[str, str, int]:
         raise wrong_number(provider, "1 or 2", len(fields))
     function, *offsets = place.split("+")
     if function[:1].isdigit():
-        raise malformed("probing a kernel address is not supported yet")
+        _check_address(provider, place)
+        return module, function, 0
     if len(offsets) > 1:
         raise malformed("Cannot take more than one offset")
     if not offsets:
@@ -73,6 +83,15 @@ def _parts(spec: ProbeSpec) -> tuple[str, str, int]:
     return module, function, offset
 
 
+def _check_address(provider: str, place: str) -> None:
+    if names.is_wildcard(place):
+        raise malformed("Cannot use wildcards with absolute address")
+    if not parse_number(place):
+        raise malformed(f"Invalid address: {place}", "an address is a number such as 0xffffffff81000000")
+    if provider == "kretprobe":
+        raise malformed("kretprobes are attached to functions, not to addresses")
+
+
 def _check(spec: ProbeSpec) -> None:
     _parts(spec)
 
@@ -84,30 +103,97 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
         raise unavailable(
             probe, "the kernel was built without kprobes (CONFIG_KPROBE_EVENTS)", "try a tracepoint or rawtracepoint"
         )
-    if names.is_wildcard(function) or module != "*":
-        try:
-            found = facts.functions(module, function)
-        except NotSupportedError as error:
-            raise unavailable(probe, str(error), error.hint) from error
-        if not found:
-            raise no_match(probe, "no such function" if module == "*" else f"no such function in '{module}'")
-    elif not facts.types().has_function(function) and facts.kernel_address(function) is None:
-        raise no_match(probe, "no such function", _hint(function, facts))
+    if function[:1].isdigit():
+        return [_at_address(spec, parse_number(function) or 0, facts)]
+    if names.is_wildcard(function) or (names.is_wildcard(module) and module != "*"):
+        found = _matching(probe, module, function, facts)
+    elif module not in ("*", VMLINUX):
+        found = _in_module(probe, module, function, facts)
     else:
-        found = [function]
+        found = [_by_name(probe, function, offset, facts)]
     suffix = f"+{offset}" if offset else ""
     prefix = spec.fields[:-1]
     return [
-        AttachPoint(
-            spec.provider, canonical(spec.provider, (*prefix, name + suffix)), name, KernelFunction(name, offset)
-        )
-        for name in found
+        AttachPoint(spec.provider, canonical(spec.provider, (*prefix, place.symbol + suffix)), place.symbol, place)
+        for place in found
     ]
+
+
+def _at_address(spec: ProbeSpec, address: int, facts: Facts) -> AttachPoint:
+    if not facts.unsafe:
+        raise malformed("Probing by address requires --unsafe")
+    return AttachPoint(spec.provider, canonical(spec.provider, spec.fields), "", KernelFunction("", 0, address=address))
+
+
+def _matching(probe: str, module: str, function: str, facts: Facts) -> list[KernelFunction]:
+    """Return the functions that two patterns match, by the list of those that can be traced."""
+    try:
+        listed = facts.functions("*", function)
+    except NotSupportedError as error:
+        raise unavailable(probe, str(error), error.hint) from error
+    inside = names.matcher(module)
+    homes: dict[str, list[str]] = {}
+    for name, home in listed:
+        homes.setdefault(name, []).append(home)
+    if module == "*":
+        return [KernelFunction(name, 0, found[0]) for name, found in homes.items()] or _nothing(probe, module)
+    found = [
+        KernelFunction(name, 0, home, shared=len(homes[name]) > 1) for name, home in listed if inside(home)
+    ]  # fmt: skip
+    return found or _nothing(probe, module)
+
+
+def _nothing(probe: str, module: str) -> list[KernelFunction]:
+    raise no_match(probe, "no such function" if module == "*" else f"no such function in '{module}'")
+
+
+def _in_module(probe: str, module: str, function: str, facts: Facts) -> list[KernelFunction]:
+    """Return a function of a module; the kernel is asked for that one, even if others have its name."""
+    types = facts.module_types(module)
+    if types is None or types.own_function_id(function) is None:
+        return [replace(found, shared=True) for found in _matching(probe, module, function, facts)]
+    return [KernelFunction(function, 0, module, shared=True)]
+
+
+def _by_name(probe: str, function: str, offset: int, facts: Facts) -> KernelFunction:
+    if facts.types().has_function(function):
+        home = VMLINUX
+    else:
+        homes = facts.modules_with(function)
+        if len(homes) > 1:
+            provider = probe.partition(":")[0]
+            raise malformed(
+                f"ambiguous attach point, please specify module containing the function '{function}'",
+                " or ".join(canonical(provider, (home, function)) for home in homes),
+            )
+        home = homes[0] if homes else ""
+        if not homes:
+            if facts.kernel_address(function) is None:
+                raise no_match(probe, "no such function", _hint(function, facts))
+            _warn_if_not_traceable(function, facts)
+    if offset:
+        size = facts.function_size(function)
+        if size is not None and offset >= size:
+            raise malformed(f"Offset outside the function bounds ('{function}' size is {size})")
+    return KernelFunction(function, offset, home)
+
+
+def _warn_if_not_traceable(function: str, facts: Facts) -> None:
+    """Warn of what the kernel's types leave out and its tracer does not list."""
+    try:
+        if facts.functions("*", function):
+            return
+    except NotSupportedError:
+        return  # nobody knows
+    facts.remarks.append(
+        f'{function} is not traceable (either non-existing, inlined, or marked as "notrace"); '
+        "attaching to it will likely fail"
+    )
 
 
 def _hint(function: str, facts: Facts) -> str | None:
     try:
-        return names.did_you_mean(function, facts.functions("*", "*"))
+        return names.did_you_mean(function, {name for name, _ in facts.functions("*", "*")})
     except NotSupportedError:
         return None
 
@@ -126,11 +212,14 @@ def _arguments(place: KernelFunction, facts: Facts) -> tuple[Argument, ...]:
 
     Structs by value may be in registers or not; what comes after one is not told.
     """
-    prototype = facts.types().function(place.symbol) if place.offset == 0 else None
+    types = facts.module_types(place.module or VMLINUX)
+    if types is None or place.offset or place.address:
+        return ()
+    prototype = types.function(place.symbol)
     found: list[Argument] = []
     parameters = prototype.parameters if prototype is not None else ()
     for (name, type_id), register in zip(parameters, x86_64.FUNCTION_ARGUMENTS, strict=False):
-        type_ = facts.types().of(type_id)
+        type_ = types.of(type_id)
         if isinstance(type_, Struct):
             break
         signed = isinstance(type_, Int) and type_.signed
@@ -143,8 +232,8 @@ def _plan_of(
 ) -> Plan:
     provider = points[0].provider
     at_return = provider == "kretprobe"
-    at_entry = all(_place(point).offset == 0 for point in points)
-    together = len(points) > 1 and at_entry and "override" not in uses and facts.has("kprobe_multi")
+    plain = not any(_place(point).offset or _place(point).shared or _place(point).address for point in points)
+    together = len(points) > 1 and plain and "override" not in uses and facts.has("kprobe_multi")
     features = {"func", "reg", "ctx", "stacks", "signal"} | ({"retval"} if at_return else {"argN", "override"})
     if arguments or ("args" not in uses and not at_return):
         features.add("args")
@@ -183,8 +272,7 @@ def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
     attached: list[Link] = []
     try:
         for cookie, point in enumerate(plan.points):
-            place = _place(point)
-            event = perf.open_kprobe(place.symbol, place.offset, retprobe=plan.attach.at_return)
+            event = _open(_place(point), at_return=plan.attach.at_return)
             attached.append(links.perf_event(program, event, cookie))
     except BaseException:
         for link in attached:
@@ -193,15 +281,42 @@ def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
     return attached
 
 
+def _open(place: KernelFunction, *, at_return: bool) -> int:
+    symbol = f"{place.module}:{place.symbol}" if place.shared and place.module != VMLINUX else place.symbol
+    try:
+        return perf.open_kprobe(symbol, place.offset, retprobe=at_return, address=place.address)
+    except SyscallError as error:
+        what = f"{symbol}+{place.offset}" if place.offset else symbol or f"{place.address:#x}"
+        hint = _REFUSALS.get(error.errno)
+        if hint is None:
+            raise
+        raise SyscallError(f"attach to {what}", error.errno, hint) from error
+
+
+# What register_kprobe() and its callers answer, kernel/kprobes.c and kernel/trace/trace_kprobe.c.
+_REFUSALS: Final = {
+    errno.EILSEQ: "that is in the middle of an instruction",
+    errno.EADDRNOTAVAIL: "the kernel has several functions of this name: name the module, or use their address",
+    errno.ENOENT: "there is no such function any more",
+    errno.EINVAL: 'it is not traceable (either non-existing, inlined, or marked as "notrace")',
+}
+
+
 def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
     if not facts.has("kprobe"):
         return
-    for name in facts.functions(*module_and_name(pattern)):
-        prefix = () if names.is_wildcard(pattern[0]) else pattern[:-1]
+    last = ""
+    tells_modules = len(pattern) > 1 and not names.is_wildcard(pattern[0])
+    for name, home in facts.functions(*module_and_name(pattern)):
+        if name == last and not tells_modules:
+            continue  # functions of several modules: without modules they are one line
+        last = name
+        prefix = (home,) if tells_modules else ()
         parameters: tuple[tuple[str, str], ...] = ()
-        prototype = facts.types().function(name) if verbose else None
-        if prototype is not None:
-            parameters = tuple((facts.types().spelling(type_id), own) for own, type_id in prototype.parameters)
+        types = facts.module_types(home) if verbose else None
+        prototype = types.function(name) if types is not None else None
+        if types is not None and prototype is not None:
+            parameters = tuple((types.spelling(type_id), own) for own, type_id in prototype.parameters)
         yield Listed(canonical(provider, (*prefix, name)), parameters)
 
 
@@ -218,7 +333,7 @@ KPROBE = Provider(
     aliases=("k",),
     role=Role.EVENT,
     doc="Fires when a kernel function is entered, or an instruction of it is reached.",
-    syntax=("kprobe:FUNCTION", "kprobe:MODULE:FUNCTION", "kprobe:FUNCTION+OFFSET"),
+    syntax=("kprobe:FUNCTION", "kprobe:MODULE:FUNCTION", "kprobe:FUNCTION+OFFSET", "kprobe:ADDRESS"),
     needs=("CAP_PERFMON", "kprobes"),
     check=_check,
     expand=_expand,

@@ -10,10 +10,12 @@ from invivo.formats.btf import Btf
 from invivo.formats.elf import Elf
 from invivo.ir.types import Field, Struct
 from invivo.kernel.links import Link
-from invivo.kernel.programs import Program
+from invivo.kernel.programs import BpfFunction, Program
 from invivo.probes.kernel_types import KernelTypes
 from invivo.record import Record
 from invivo.target import Argument, AttachPoint, Classic, NoSuchProbeError, Plan, ProbeSpec
+
+VMLINUX = "vmlinux"  # what the kernel itself is called where modules are named
 
 
 class Role(Enum):
@@ -95,14 +97,38 @@ class Facts(Protocol):
         """The text of the file ``events/CATEGORY/EVENT/format``."""
         ...
 
-    def functions(self, module: str, pattern: str) -> list[str]:
-        """Kernel functions that can be traced, by patterns for their module (``vmlinux``) and name, sorted.
+    def module_types(self, module: str) -> KernelTypes | None:
+        """The types of a module (``vmlinux`` for the kernel's own); None if it has none or is not loaded."""
+        ...
+
+    def modules(self) -> list[str]:
+        """The loaded modules that have types, sorted."""
+        ...
+
+    def modules_with(self, function: str) -> list[str]:
+        """The kernel (``vmlinux``) and the modules whose BTF has a function, which may be several."""
+        ...
+
+    def bpf_functions(self) -> Sequence[BpfFunction]:
+        """The functions of loaded BPF programs that fentry and fexit can be attached to."""
+        ...
+
+    def program_types(self, program_id: int) -> KernelTypes | None:
+        """The types that a loaded BPF program came with."""
+        ...
+
+    def functions(self, module: str, pattern: str) -> list[tuple[str, str]]:
+        """Kernel functions that can be traced and their module, by patterns for module (``vmlinux``) and name, sorted.
 
         Raises `NotSupportedError` if this kernel does not list them.
         """
         ...
 
     def kernel_address(self, symbol: str) -> int | None: ...
+
+    def function_size(self, symbol: str) -> int | None:
+        """Bytes from a function's start to the next symbol; None if the kernel does not tell."""
+        ...
 
     def binaries(self, name: str) -> list[str]:
         """Paths of the executables and libraries that the target of a user-space probe means."""

@@ -8,8 +8,9 @@ from invivo.kernel import links
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
 from invivo.probes import names
-from invivo.probes.kernel_types import Prototype
+from invivo.probes.kernel_types import KernelTypes, Prototype
 from invivo.probes.provider import (
+    VMLINUX,
     Facts,
     Listed,
     Provider,
@@ -24,7 +25,6 @@ from invivo.probes.provider import (
 from invivo.record import Record
 from invivo.target import Argument, AttachPoint, Classic, Context, ContextLoad, Plan, ProbeSpec, ProgramType
 
-_MODULE = "vmlinux"
 _PREFIX = "btf_trace_"
 # Frames above a raw tracepoint's own on a kernel stack: the program, and bpf_trace_runN.
 MACHINERY_FRAMES = 2
@@ -36,6 +36,7 @@ class RawEvent(Record):
     """An attach point's data."""
 
     event: str
+    module: str = VMLINUX
 
 
 class AttachByType(Record):
@@ -66,28 +67,54 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
         said = "rawtracepoints require kernel BTF"
         classic = Classic(f"{said}. Try using a 'tracepoint' instead.")
         raise unavailable(probe, said, "try using a 'tracepoint' instead", classic)
-    if not names.matcher(module)(_MODULE):
-        raise no_match(probe, f"no tracepoints of a module '{module}' are known")
-    if names.is_wildcard(event):
-        found = names.select(event, _events(facts))
+    if names.is_wildcard(module) and names.is_wildcard(event):
+        found = [RawEvent(name, home) for home, name in _matching(module, event, facts)]
         if not found:
             raise no_match(probe, "no raw tracepoint matches")
-    elif facts.types().has_typedef(_PREFIX + event):
-        found = [event]
     else:
-        raise no_match(probe, "no such raw tracepoint", names.did_you_mean(event, _events(facts)))
-    return [AttachPoint("rawtracepoint", _full_name(event), "", RawEvent(event)) for event in found]
+        found = _named(probe, module, event, facts)
+    return [AttachPoint("rawtracepoint", _full_name(each.event, each.module), "", each) for each in found]
 
 
-def _full_name(event: str) -> str:
-    return canonical("rawtracepoint", (_MODULE, event))
+def _named(probe: str, module: str, event: str, facts: Facts) -> list[RawEvent]:
+    homes = names.select(module, (VMLINUX, *facts.modules())) if names.is_wildcard(module) else [module]
+    for home in homes:
+        types = facts.module_types(home)
+        if types is None:
+            continue
+        if names.is_wildcard(event):
+            found = [RawEvent(name, home) for name in names.select(event, _events(home, facts))]
+        else:
+            found = [RawEvent(event, home)] if types.own_typedef(_PREFIX + event) else []
+        if found:
+            return found
+    if not any(facts.module_types(home) for home in homes):
+        raise no_match(probe, f"no tracepoints of a module '{module}' are known")
+    if names.is_wildcard(event):
+        raise no_match(probe, "no raw tracepoint matches")
+    raise no_match(probe, "no such raw tracepoint", names.did_you_mean(event, _events(homes[0], facts)))
 
 
-def _events(facts: Facts) -> list[str]:
-    return [name.removeprefix(_PREFIX) for name in facts.types().typedef_names(_PREFIX)]
+def _matching(module: str, event: str, facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield module and name of the events that match two patterns."""
+    for home in names.select(module, (VMLINUX, *facts.modules())):
+        for name in names.select(event, _events(home, facts)):
+            yield home, name
 
 
-def _prototype(event: str, facts: Facts) -> Prototype:
+def _full_name(event: str, module: str = VMLINUX) -> str:
+    return canonical("rawtracepoint", (module, event))
+
+
+def _events(module: str, facts: Facts) -> list[str]:
+    types = facts.module_types(module)
+    if types is None:
+        return []
+    found = types.typedef_names(_PREFIX) if module == VMLINUX else types.own_typedef_names(_PREFIX)
+    return [name.removeprefix(_PREFIX) for name in found]
+
+
+def _prototype(event: str, types: KernelTypes) -> Prototype:
     """Return what a probe on the tracepoint is called with.
 
     The type's parameters have no names; those of the function that calls the probes have.
@@ -95,7 +122,6 @@ def _prototype(event: str, facts: Facts) -> Prototype:
     static_call()") (in v5.10), and newer kernels have ``__probestub_NAME`` besides; the first
     parameter is the probe's own data in all of them.
     """
-    types = facts.types()
     for function in (f"__probestub_{event}", f"__traceiter_{event}"):
         named = types.function(function)
         if named is not None:
@@ -111,9 +137,11 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
     plans: list[Plan] = []
     for point in points:
         assert isinstance(point.data, RawEvent)
-        attach_id = facts.types().typedef_id(_PREFIX + point.data.event)
+        types = facts.module_types(point.data.module)
+        attach_id = types.typedef_id(_PREFIX + point.data.event) if types is not None else None
+        assert types is not None
         assert attach_id is not None
-        prototype = _prototype(point.data.event, facts)
+        prototype = _prototype(point.data.event, types)
         context = Context(
             "rawtracepoint",
             ProgramType.TRACING_RAW_TP,
@@ -121,12 +149,13 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
             scoped=True,
             features=frozenset({"args", "argN", "stacks", "signal", "socket_cookie"}),
             arguments=tuple(
-                Argument(name or f"arg{index}", facts.types().of(type_id), ContextLoad(8 * index, 8))
+                Argument(name or f"arg{index}", types.of(type_id), ContextLoad(8 * index, 8))
                 for index, (name, type_id) in enumerate(prototype.parameters)
             ),
             numbered=tuple(ContextLoad(8 * index, 8) for index in range(len(prototype.parameters))),
             btf_pointers=True,
             stack_skip=MACHINERY_FRAMES,
+            attach_module="" if point.data.module == VMLINUX else point.data.module,
         )
         plans.append(Plan((point,), context, AttachByType(), cookies=False))
     return plans
@@ -139,7 +168,7 @@ def raw_plan(event: str, arguments: int, facts: Facts) -> Plan:
     """
     attach_id = facts.types().typedef_id(_PREFIX + event)
     if attach_id is None:
-        raise unavailable(_full_name(event), "no such raw tracepoint")
+        raise no_match(_full_name(event), "no such raw tracepoint")
     context = Context(
         "rawtracepoint",
         ProgramType.TRACING_RAW_TP,
@@ -158,16 +187,14 @@ def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
 
 
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
-    module, wanted = module_and_name(pattern)
-    if facts.btf() is None or not names.matcher(module)(_MODULE):
+    if facts.btf() is None:
         return
-    for event in names.select(wanted, _events(facts)):
+    for home, event in _matching(*module_and_name(pattern), facts):
         parameters: tuple[tuple[str, str], ...] = ()
-        if verbose:
-            parameters = tuple(
-                (facts.types().spelling(type_id), name) for name, type_id in _prototype(event, facts).parameters
-            )
-        yield Listed(_full_name(event), parameters)
+        types = facts.module_types(home) if verbose else None
+        if types is not None:
+            parameters = tuple((types.spelling(type_id), name) for name, type_id in _prototype(event, types).parameters)
+        yield Listed(_full_name(event, home), parameters)
 
 
 RAWTRACEPOINT = Provider(
