@@ -288,6 +288,9 @@ class FixtureFacts:
     def program_types(self, program_id: int) -> KernelTypes | None:
         return None
 
+    def argument_words(self, program_id: int, type_id: int, declared: int) -> int:
+        return declared
+
     def functions(self, module: str, pattern: str) -> list[tuple[str, str]]:
         found = names.select(pattern, ("do_nothing", "vfs_read", "vfs_write"))
         return [(name, VMLINUX) for name in found] if names.matcher(module)(VMLINUX) else []

@@ -113,14 +113,14 @@ def test_wildcards_in_a_module(watchdog: int) -> None:
 
 
 @pytest.mark.requires("btf")
-@pytest.mark.parametrize("name", ["watchdog_ping", "watchdog:watchdog_ping", "watchdog:*_ping", "*:watchdog_pi*"])
+@pytest.mark.parametrize("name", ["watchdog_start", "watchdog:watchdog_start", "watchdog:*_start", "*:watchdog_sta*"])
 def test_raw_tracepoints_of_a_module(name: str, watchdog: int) -> None:
     program = f"rawtracepoint:{name} {{ @[probe, args.wdd.timeout, args.err] = count(); }}"
-    assert contents(pinged(program, watchdog)) == {("rawtracepoint:watchdog:watchdog_ping", 60, 0): 3}
+    assert contents(pinged(program, watchdog)) == {("rawtracepoint:watchdog:watchdog_start", 60, 0): 3}
 
 
 def test_tracepoints_of_a_module(watchdog: int) -> None:
-    program = "tracepoint:watchdog:watchdog_ping { @[args.err] = count(); }"
+    program = "tracepoint:watchdog:watchdog_start { @[args.err] = count(); }"
     assert contents(pinged(program, watchdog)) == {0: 3}
 
 
@@ -142,7 +142,7 @@ def test_functions_and_events_of_a_module_are_listed(watchdog: int) -> None:
     (found,) = listed("fexit:softdog:softdog_ping", verbose=True)
     assert found.parameters == (("struct watchdog_device *", "w"), ("int", "retval"))
     assert [each.name for each in listed("kprobe:softdog:*_ping")] == ["kprobe:softdog:softdog_ping"]
-    assert "fentry:softdog:softdog_start" in [each.name for each in listed("fentry:softdog:*")]
+    assert "fentry:softdog:softdog_stop" in [each.name for each in listed("fentry:softdog:*")]
     (event,) = listed("rawtracepoint:watchdog:watchdog_stop", verbose=True)
     assert event.parameters == (("struct watchdog_device *", "wdd"), ("int", "err"))
 
@@ -162,12 +162,17 @@ def test_a_name_in_the_wrong_module(watchdog: int) -> None:
 
 @pytest.mark.requires("kprobe")
 def test_a_place_behind_the_beginning(tmp_path: Path) -> None:
-    """The instruction behind the call of the tracer, or behind the landing pad and that."""
-    address = Kallsyms().address("vfs_mkdir")
-    assert address is not None
-    with session("kprobe:vfs_mkdir+5 { @[probe] = count(); }", pid=os.getpid()) as opened:
-        (tmp_path / "made").mkdir()
-    assert contents(opened) == {"kprobe:vfs_mkdir+5": 1}
+    """The instruction behind the call of the tracer, which is behind a landing pad in newer kernels."""
+    for offset in (5, 9):
+        try:
+            with session(f"kprobe:vfs_mkdir+{offset} {{ @[probe] = count(); }}", pid=os.getpid()) as opened:
+                (tmp_path / "made").mkdir()
+        except SyscallError as error:
+            assert error.hint == "that is in the middle of an instruction"
+        else:
+            assert contents(opened) == {f"kprobe:vfs_mkdir+{offset}": 1}
+            return
+    pytest.fail("neither is the start of an instruction")
 
 
 @pytest.mark.requires("kprobe")
@@ -248,7 +253,7 @@ def test_thousands_of_functions_by_one_link(capsys: pytest.CaptureFixture[str]) 
 def traced_program() -> Iterator[Program]:
     """Load a program with a type for its function ``adds_two``: the sum of the tracepoint's two arguments."""
     types = BtfBuilder()
-    number = types.integer("unsigned long long", 8)
+    number = types.typedef("u64", types.integer("unsigned long long", 8))
     integer = types.integer("int", 4, signed=True)
     entry = types.function("adds_two", types.prototype(integer, [("ctx", types.pointer(number))]))
     btf_fd = load_btf(types.data())

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixture_elf import executable
-from fixture_target import FixtureTarget
+from fixture_target import FixtureFacts, FixtureTarget, probe_spec
 from invivo.probes.binaries import of_process, parse_ld_cache, resolve
 from invivo.probes.event_format import Shape, parse_format
 from invivo.probes.listing import list_probes
+from invivo.probes.machine import Machine
+from invivo.target import NoSuchProbeError
 
 
 def listed(pattern: str) -> list[str]:
@@ -162,3 +164,20 @@ def test_a_damaged_cache_has_no_libraries(data: bytes) -> None:
 
 def test_the_program_of_a_process_is_its_executable() -> None:
     assert Path(of_process(os.getpid())).samefile(sys.executable)
+
+
+class _TwoHomes(FixtureFacts):
+    """A kernel with two modules that have a function of the same name."""
+
+    def modules_with(self, function: str) -> list[str]:
+        return ["first", "second"] if function == "shared" else super().modules_with(function)
+
+
+@pytest.mark.parametrize("provider", ["fentry", "fexit", "kprobe", "kretprobe"])
+def test_a_name_in_two_modules_asks_for_the_module(provider: str) -> None:
+    with pytest.raises(NoSuchProbeError) as caught:
+        Machine(facts=_TwoHomes()).expand(probe_spec(f"{provider}:shared"))
+    assert caught.value.message == (
+        "ambiguous attach point, please specify module containing the function 'shared'"
+    )  # fmt: skip
+    assert caught.value.hint == f"{provider}:first:shared or {provider}:second:shared"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from fixture_btf import BtfBuilder
@@ -203,3 +205,45 @@ def test_reserved_names_of_kinds_are_those_of_the_format() -> None:
     assert KernelTypes(None).typedef("u64") == UINT64
     assert KernelTypes(None).struct("struct", "task_struct") is None
     assert KernelTypes(None).typedef_names("btf_trace_") == []
+
+
+def test_structs_of_modules_keep_their_reader_and_share_the_kernels() -> None:
+    """Two modules give their first struct the same number; both refer to one struct of the kernel."""
+    kernel = KernelTypes(Btf(_kernel_types(), "vmlinux"))
+    readers = {name: kernel.upon(_module_types(name)) for name in ("first", "second")}
+    found = {name: reader.struct("struct", f"{name}_device") for name, reader in readers.items()}
+    assert len({each.type_id for each in found.values() if each is not None}) == 2
+    for name, device in found.items():
+        assert device is not None
+        assert [field.name for field in kernel.fields(device)] == [name, "owner"]
+        owner = kernel.field(device, "owner")
+        assert owner is not None
+        assert owner.type == kernel.struct("struct", "owner")
+        assert kernel.struct("struct", f"{name}_device") == device
+        assert readers["first"].fields(device) == kernel.fields(device)
+    assert [found is not None for found in map(readers["first"].own_function_id, ("probe", "common"))] == [True, False]
+
+
+def _kernel_types() -> bytes:
+    b = BtfBuilder()
+    number = b.integer("int", 4, signed=True)
+    b.struct("owner", 4, [("pid", number, 0)])
+    b.function("common", b.prototype(number, []))
+    return b.data()
+
+
+def _module_types(name: str) -> Btf:
+    """A split BTF: a struct of the module's own with a member of the kernel's, and a function."""
+    base = Btf(_kernel_types(), "vmlinux")
+    first, start = base.count(), base.strings_end
+    strings = f"\0{name}_device\0{name}\0owner\0probe\0".encode()
+    places = {
+        text: start + strings.index(f"\0{text}\0".encode()) + 1 for text in (f"{name}_device", name, "owner", "probe")
+    }
+    number, owner = base.find(BtfKind.INT, "int"), base.find(BtfKind.STRUCT, "owner")
+    members = struct.pack("<III", places[name], number, 0) + struct.pack("<III", places["owner"], owner, 32)
+    types = struct.pack("<III", places[f"{name}_device"], BtfKind.STRUCT << 24 | 2, 8) + members
+    types += struct.pack("<III", 0, BtfKind.FUNC_PROTO << 24, number)
+    types += struct.pack("<III", places["probe"], BtfKind.FUNC << 24, first + 1)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    return Btf(header + types + strings, name, base)

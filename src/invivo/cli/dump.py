@@ -6,6 +6,7 @@ from invivo.image import Image, ProgramImage
 from invivo.ir.layout import Layout, MapLayout, MapSpec, RecordLayout
 from invivo.library.spelling import spell
 from invivo.pipeline import Compilation
+from invivo.target import ProgramType
 
 _POINTS_SHOWN = 4
 
@@ -67,10 +68,44 @@ def _program_lines(program: ProgramImage, *, every_point: bool) -> list[str]:
         f"{functions}, {len(points)} attach point{'' if len(points) == 1 else 's'}{own}"
     )
     shown = points if every_point else points[:_POINTS_SHOWN]
-    lines = [head, *(f"    {point.name}" for point in shown)]
+    lines = [head, f"    by {_attachment(program)}", *(f"    {point.name}" for point in shown)]
     if len(points) > len(shown):
         lines.append(f"    and {len(points) - len(shown)} more")
     return lines
+
+
+def _attachment(program: ProgramImage) -> str:
+    """How the program comes to run: what was chosen of the ways that the kernel has."""
+    context = program.plan.context
+    count = len(program.plan.points)
+    several = f"{count} perf events" if count > 1 else "a perf event"
+    match context.program:
+        case ProgramType.RAW_TRACEPOINT if context.provider in _RUN_BY_THE_SESSION:
+            return "a run of the session's own"
+        case ProgramType.RAW_TRACEPOINT:
+            return f"{count} raw tracepoints" if count > 1 else "a raw tracepoint"
+        case ProgramType.TRACING_RAW_TP if context.gate is not None:
+            calls = len(context.gate.table)
+            return f"a raw tracepoint of all system calls, behind a gate for {calls} of them"
+        case ProgramType.TRACING_RAW_TP:
+            return "a raw tracepoint with types"
+        case ProgramType.TRACEPOINT:
+            return f"{several}, with the record of each hit"
+        case ProgramType.KPROBE_MULTI:
+            return f"one kprobe_multi link for {count} functions"
+        case ProgramType.UPROBE_MULTI:
+            return f"uprobe_multi links for {count} places"
+        case ProgramType.KPROBE:
+            return several
+        case ProgramType.PERF_EVENT:
+            return f"{several}, opened for each processor or thread"
+        case ProgramType.TRACING_FENTRY | ProgramType.TRACING_FEXIT:
+            return "a trampoline of the function"
+        case ProgramType.TRACING_ITER:
+            return "an iterator's link"
+
+
+_RUN_BY_THE_SESSION = frozenset({"begin", "end", "self", "test", "bench"})
 
 
 def describe_layout(layout: Layout) -> str:

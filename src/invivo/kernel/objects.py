@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from invivo.errors import NotSupportedError, SyscallError
+from invivo.errors import InvivoError, NotSupportedError, SyscallError
 from invivo.formats.btf import Btf, BtfKind
 from invivo.kernel import abi, syscalls
-from invivo.kernel.programs import BpfFunction
+from invivo.kernel.programs import BpfFunction, Load
+from invivo.target import ProgramType
 
 _INFO: Final = struct.Struct("<IIQ")
 _BTF_INFO: Final = struct.Struct("<QIIQII")  # struct bpf_btf_info: btf, btf_size, id, name, name_len, kernel_btf
 _NAME_BYTES: Final = 64
+_MOST_ARGUMENTS: Final = 5  # MAX_BPF_FUNC_REG_ARGS, include/linux/bpf.h
 
 # Offsets in struct bpf_prog_info, include/uapi/linux/bpf.h.
 _PROGRAM_TYPE: Final = 0
@@ -77,6 +79,22 @@ def program_types(program_id: int) -> Btf | None:
     with target("", program_id) as fd:
         btf_id = _u32(_program_info(fd), _BTF_ID)
     return _btf(btf_id) if btf_id else None
+
+
+def argument_words(program_id: int, type_id: int, declared: int) -> int:
+    """Return how many words of arguments the kernel keeps for programs at a BPF function's entry and return.
+
+    As many as are declared; 5 if the kernel does not trust the declaration, which only a try can tell.
+    """
+    # *(u64 *)(ctx + 8 * (declared + 1)) is behind the result if there are as many as declared.
+    code = struct.pack("<BBhiBBhiBBhi", 0x79, 0x10, 8 * (declared + 1), 0, 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+    with target("", program_id) as fd:
+        load = Load("words", ProgramType.TRACING_FEXIT, code, "GPL", attach_btf_id=type_id, attach_fd=fd)
+        try:
+            load.run(0).close()
+        except InvivoError:
+            return declared
+    return _MOST_ARGUMENTS
 
 
 def _functions(number: int, fd: int) -> Iterator[BpfFunction]:

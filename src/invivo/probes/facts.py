@@ -111,6 +111,11 @@ class LiveFacts:
 
         return list(objects.bpf_functions())
 
+    def argument_words(self, program_id: int, type_id: int, declared: int) -> int:
+        from invivo.kernel import objects
+
+        return objects.argument_words(program_id, type_id, declared)
+
     def program_types(self, program_id: int) -> KernelTypes | None:
         name = f"program {program_id}"
         if name not in self._modules:

@@ -179,6 +179,8 @@ def _context(point: AttachPoint, facts: Facts) -> Context:
             continue
         arguments.append(Argument(name or f"arg{index}", found, ContextLoad(8 * slot, 8)))
         slot += 1
+    if place.program_id:
+        slot = facts.argument_words(place.program_id, attach_id, slot)
     result = types.of(prototype.result)
     has_result = at_return and result != VOID and not isinstance(result, Struct)
     features = {"args", "func", "stacks", "signal", "path", "socket_cookie"}

@@ -117,6 +117,10 @@ class Facts(Protocol):
         """The types that a loaded BPF program came with."""
         ...
 
+    def argument_words(self, program_id: int, type_id: int, declared: int) -> int:
+        """How many words of arguments a program at a function of a BPF program finds, if so many are declared."""
+        ...
+
     def functions(self, module: str, pattern: str) -> list[tuple[str, str]]:
         """Kernel functions that can be traced and their module, by patterns for module (``vmlinux``) and name, sorted.
 

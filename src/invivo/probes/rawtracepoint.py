@@ -43,6 +43,10 @@ class AttachByType(Record):
     """Attach description: the program knows by its BTF id where it belongs."""
 
 
+class AttachByName(Record):
+    """Attach description: the kernel looks the event up."""
+
+
 def _parts(spec: ProbeSpec) -> tuple[str, str]:
     """Return module and event."""
     match spec.fields:
@@ -142,22 +146,24 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
         assert types is not None
         assert attach_id is not None
         prototype = _prototype(point.data.event, types)
+        # Since Linux commit cb4158ce8ec8 ("bpf: Mark raw_tp arguments with PTR_MAYBE_NULL") (in v6.13, v6.12.2) the
+        # verifier doubts the pointers of modules' events, and refuses to reckon with them: there they are numbers.
+        own = point.data.module == VMLINUX
         context = Context(
             "rawtracepoint",
-            ProgramType.TRACING_RAW_TP,
-            attach_id,
+            ProgramType.TRACING_RAW_TP if own else ProgramType.RAW_TRACEPOINT,
+            attach_id if own else 0,
             scoped=True,
-            features=frozenset({"args", "argN", "stacks", "signal", "socket_cookie"}),
+            features=frozenset({"args", "argN", "stacks", "signal"} | ({"socket_cookie"} if own else set())),
             arguments=tuple(
                 Argument(name or f"arg{index}", types.of(type_id), ContextLoad(8 * index, 8))
                 for index, (name, type_id) in enumerate(prototype.parameters)
             ),
             numbered=tuple(ContextLoad(8 * index, 8) for index in range(len(prototype.parameters))),
-            btf_pointers=True,
+            btf_pointers=own,
             stack_skip=MACHINERY_FRAMES,
-            attach_module="" if point.data.module == VMLINUX else point.data.module,
         )
-        plans.append(Plan((point,), context, AttachByType(), cookies=False))
+        plans.append(Plan((point,), context, AttachByType() if own else AttachByName(), cookies=False))
     return plans
 
 
@@ -168,7 +174,7 @@ def raw_plan(event: str, arguments: int, facts: Facts) -> Plan:
     """
     attach_id = facts.types().typedef_id(_PREFIX + event)
     if attach_id is None:
-        raise no_match(_full_name(event), "no such raw tracepoint")
+        raise unavailable(_full_name(event), "no such raw tracepoint")
     context = Context(
         "rawtracepoint",
         ProgramType.TRACING_RAW_TP,
@@ -183,7 +189,9 @@ def raw_plan(event: str, arguments: int, facts: Facts) -> Plan:
 
 
 def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
-    return [links.raw_tracepoint(program, None)]
+    place = plan.points[0].data
+    assert isinstance(place, RawEvent)
+    return [links.raw_tracepoint(program, place.event if isinstance(plan.attach, AttachByName) else None)]
 
 
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
