@@ -44,7 +44,7 @@ LEFT_OUT = {
 KEPT = (
     "tests/kernel/test_trials.py::test_tests",
     "tests/kernel/test_trials.py::test_benchmarks",
-    "tests/kernel/test_uprobe_args.py::test_numbers_in_registers_and_on_the_stack",
+    "tests/kernel/test_uprobe_args.py::test_numbers_in_registers_and_on_the_stack[-O2]",
     "tests/kernel/test_uprobe_args.py::test_a_line_of_source[flags0]",
     "tests/kernel/test_uprobe_places.py::test_all_overloads_of_a_cpp_function",
     "tests/kernel/test_uprobe_places.py::test_static_and_position_independent_programs[flags2]",

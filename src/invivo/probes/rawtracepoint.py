@@ -197,10 +197,14 @@ def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
     if facts.btf() is None:
         return
+    walked: set[str] = set()
     for home, event in _matching(*module_and_name(pattern), facts):
         parameters: tuple[tuple[str, str], ...] = ()
         types = facts.module_types(home) if verbose else None
         if types is not None:
+            if home not in walked and names.is_wildcard(pattern[-1]):
+                types.function_names("__")  # found together, each prototype is known afterwards
+                walked.add(home)
             parameters = tuple((types.spelling(type_id), name) for name, type_id in _prototype(event, types).parameters)
         yield Listed(_full_name(event, home), parameters)
 
