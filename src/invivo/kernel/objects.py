@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -31,7 +31,7 @@ _NO_TARGETS: Final = frozenset({26, 28})  # BPF_PROG_TYPE_TRACING and EXT: no pr
 
 
 @contextmanager
-def target(module: str, program_id: int) -> Iterator[int]:
+def target(module: str, program_id: int) -> Generator[int]:
     """Open what a program is attached to: the BTF of a module, or a BPF program; it is closed at the end.
 
     Raises `SyscallError` (CAP_SYS_ADMIN is needed), `NotSupportedError` for a module without BTF.
