@@ -9,6 +9,7 @@ allocation starts again with these short lives.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from invivo.bpf import insn as bpf
@@ -304,8 +305,15 @@ def _accesses(insn: Insn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     code = insn.code
     if code == bpf.CALL:
         return tuple(range(1, insn.offset + 1)), _CALL_CLOBBERS
+    is_atomic = code & (bpf.MODE | bpf.CLASS) == bpf.ATOMIC | bpf.STX
+    return _accesses_of(code, insn.target, insn.source, insn.immediate if is_atomic else 0)
+
+
+@lru_cache(4096)
+def _accesses_of(code: int, target: int, source: int, immediate: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if code == bpf.EXIT:
         return (0,), ()
+    insn = Insn(code, target, source, 0, immediate)
     reads: list[int] = []
     writes: tuple[int, ...] = ()
     if bpf.reads_target(insn) and insn.target != FRAME:

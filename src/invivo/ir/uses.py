@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from invivo.ir import ops
@@ -84,13 +84,36 @@ def rewrite_end(end: Terminator, change: Callable[[Operand], Operand]) -> Termin
     return end
 
 
-def rewrite_function(function: Function, change: Callable[[Operand], Operand]) -> Function:
-    """Return the function with every operand of every operation changed."""
-    blocks = tuple(
-        Block(block.label, tuple([rewrite_op(op, change) for op in block.ops]), rewrite_end(block.end, change))
-        for block in function.blocks
-    )
-    return with_blocks(function, blocks)
+class Replacements:
+    """Values in whose place others stand, by number."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, Operand] = {}
+
+    def add(self, value: Value, instead: Operand) -> None:
+        self._of[value.id] = instead
+
+    def __call__(self, operand: Operand) -> Operand:
+        """Return what stands in the place of an operand."""
+        while isinstance(operand, Value) and operand.id in self._of:
+            operand = self._of[operand.id]
+        return operand
+
+    def op(self, op: Op) -> Op:
+        """Return the operation with its operands replaced. (Most functions replace little.)"""
+        return rewrite_op(op, self) if self._of else op
+
+    def end(self, end: Terminator) -> Terminator:
+        return rewrite_end(end, self) if self._of else end
+
+    def blocks(self, blocks: Iterable[Block]) -> tuple[Block, ...]:
+        """Return the blocks with the operands of all operations replaced."""
+        if not self._of:
+            return tuple(blocks)
+        return tuple(
+            Block(block.label, tuple([rewrite_op(op, self) for op in block.ops]), rewrite_end(block.end, self))
+            for block in blocks
+        )
 
 
 def with_blocks(function: Function, blocks: tuple[Block, ...]) -> Function:

@@ -6,7 +6,7 @@ from typing import Final
 
 from invivo.ir import ops
 from invivo.ir.ops import BinaryOp, Block, CompareOp, Function, Op, Operand, Terminator, Value
-from invivo.ir.uses import reverse_postorder, rewrite_end, rewrite_op, with_blocks
+from invivo.ir.uses import Replacements, reverse_postorder, with_blocks
 
 MASK64: Final = (1 << 64) - 1
 _COMMUTATIVE: Final = {BinaryOp.ADD, BinaryOp.MUL, BinaryOp.AND, BinaryOp.OR, BinaryOp.XOR}
@@ -24,6 +24,9 @@ _INVERSE: Final = {
     CompareOp.SLE: CompareOp.SGT,
     CompareOp.SGT: CompareOp.SLE,
 }
+
+
+_FOLDABLE: Final = frozenset({ops.Binary, ops.Compare, ops.Extend, ops.ByteSwap, ops.Offset, ops.BoundedIndex})
 
 
 def fold_constants(function: Function) -> Function:
@@ -111,7 +114,7 @@ def evaluate_swap(value: int, bits: int) -> int:
 class _Folder:
     def __init__(self, function: Function) -> None:
         self.function = function
-        self.replaced: dict[int, Operand] = {}
+        self.replaced = Replacements()
         self.definitions: dict[int, Op] = {}
 
     def run(self) -> Function:
@@ -119,7 +122,7 @@ class _Folder:
         for block in reverse_postorder(self.function):
             kept: list[Op] = []
             for op in block.ops:
-                op = rewrite_op(op, self.resolve)
+                op = self.replaced.op(op)
                 simpler = self.simplify(op)
                 if simpler is None:
                     continue
@@ -127,14 +130,9 @@ class _Folder:
                 value = getattr(simpler, "result", None)
                 if value is not None:
                     self.definitions[value.id] = simpler
-            end = self.simplify_end(rewrite_end(block.end, self.resolve))
+            end = self.simplify_end(self.replaced.end(block.end))
             blocks.append(Block(block.label, tuple(kept), end))
         return with_blocks(self.function, tuple(blocks))
-
-    def resolve(self, operand: Operand) -> Operand:
-        while isinstance(operand, Value) and operand.id in self.replaced:
-            operand = self.replaced[operand.id]
-        return operand
 
     def definition(self, operand: Operand) -> Op | None:
         return self.definitions.get(operand.id) if isinstance(operand, Value) else None
@@ -160,10 +158,12 @@ class _Folder:
                 return 64
 
     def replace(self, result: Value, operand: Operand) -> None:
-        self.replaced[result.id] = operand & MASK64 if isinstance(operand, int) else operand
+        self.replaced.add(result, operand & MASK64 if isinstance(operand, int) else operand)
 
     def simplify(self, op: Op) -> Op | None:
         """Return a simpler operation, or None if its result was replaced."""
+        if type(op) not in _FOLDABLE:
+            return op
         match op:
             case ops.Binary():
                 return self.binary(op)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from invivo.ir import ops
-from invivo.ir.ops import Block, Function, Kind, Op, Operand, Value, Variable
-from invivo.ir.uses import dominators, rewrite_end, rewrite_op, with_blocks
+from invivo.ir.ops import Block, Function, Kind, Op, Operand, Variable
+from invivo.ir.uses import Replacements, dominators, with_blocks
 
 _NULLABLE: Final = {Kind.MAP_VALUE_OR_NULL: Kind.MAP_VALUE, Kind.RING_OR_NULL: Kind.RING}
 
@@ -63,26 +63,21 @@ class _Replacer:
 
     def __init__(self, values: dict[Variable, Operand]) -> None:
         self.values = values
-        self.replaced: dict[int, Operand] = {}
+        self.replaced = Replacements()
 
     def function(self, function: Function) -> Function:
         for block in function.blocks:
             for op in block.ops:
                 if isinstance(op, ops.GetVariable) and op.variable in self.values:
-                    self.replaced[op.result.id] = self.values[op.variable]
-        blocks: list[Block] = []
-        for block in function.blocks:
-            kept = [rewrite_op(op, self.operand) for op in block.ops if not self.goes(op)]
-            blocks.append(Block(block.label, tuple(kept), rewrite_end(block.end, self.operand)))
-        return with_blocks(function, tuple(blocks))
+                    self.replaced.add(op.result, self.values[op.variable])
+        blocks = [
+            Block(block.label, tuple([op for op in block.ops if not self.goes(op)]), block.end)
+            for block in function.blocks
+        ]
+        return with_blocks(function, self.replaced.blocks(blocks))
 
     def goes(self, op: Op) -> bool:
         return isinstance(op, ops.GetVariable | ops.SetVariable) and op.variable in self.values
-
-    def operand(self, operand: Operand) -> Operand:
-        while isinstance(operand, Value) and operand.id in self.replaced:
-            operand = self.replaced[operand.id]
-        return operand
 
 
 def forward_variables(function: Function) -> Function:
@@ -92,23 +87,17 @@ def forward_variables(function: Function) -> Function:
     block is left, if nothing set it before; a set that is overwritten in its block is gone.
     Leaves alone: everything across blocks.
     """
-    replaced: dict[int, Operand] = {}
-
-    def change(operand: Operand) -> Operand:
-        while isinstance(operand, Value) and operand.id in replaced:
-            operand = replaced[operand.id]
-        return operand
-
+    replaced = Replacements()
     bodies: list[list[Op]] = []
     for block in function.blocks:
         held: dict[Variable, Operand] = {}
         last_set: dict[Variable, int] = {}
         body: list[Op | None] = []
         for op in block.ops:
-            op = rewrite_op(op, change)
+            op = replaced.op(op)
             if isinstance(op, ops.GetVariable):
                 if op.variable in held:
-                    replaced[op.result.id] = held[op.variable]
+                    replaced.add(op.result, held[op.variable])
                     continue
                 held[op.variable] = op.result
             elif isinstance(op, ops.SetVariable):
@@ -123,8 +112,5 @@ def forward_variables(function: Function) -> Function:
                 last_set.pop(op.variable, None)
             body.append(op)
         bodies.append([op for op in body if op is not None])
-    blocks = tuple(
-        Block(block.label, tuple([rewrite_op(op, change) for op in body]), rewrite_end(block.end, change))
-        for block, body in zip(function.blocks, bodies, strict=True)
-    )
-    return with_blocks(function, blocks)
+    blocks = [Block(block.label, tuple(body), block.end) for block, body in zip(function.blocks, bodies, strict=True)]
+    return with_blocks(function, replaced.blocks(blocks))

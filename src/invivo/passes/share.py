@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from invivo.ir import helpers, ops
-from invivo.ir.ops import Block, Function, Kind, Op, Operand, Value
-from invivo.ir.uses import dominators, reverse_postorder, rewrite_end, rewrite_op, with_blocks
+from invivo.ir.ops import Block, Function, Kind, Op, Value
+from invivo.ir.uses import Replacements, dominators, reverse_postorder, with_blocks
 
 # Helpers without arguments (but the context) whose answer is the same during a whole run of a program.
 STABLE_HELPERS: Final = frozenset(
@@ -24,6 +24,9 @@ STABLE_HELPERS: Final = frozenset(
 )
 
 
+_REPEATABLE: Final = frozenset({ops.Binary, ops.Compare, ops.Extend, ops.ByteSwap, ops.Load})
+
+
 def share_values(function: Function) -> Function:
     """Compute equal things once.
 
@@ -34,13 +37,7 @@ def share_values(function: Function) -> Function:
     arithmetic across blocks (a long life costs a register).
     """
     idom = dominators(function)
-    replaced: dict[int, Operand] = {}
-
-    def change(operand: Operand) -> Operand:
-        while isinstance(operand, Value) and operand.id in replaced:
-            operand = replaced[operand.id]
-        return operand
-
+    replaced = Replacements()
     answers: dict[str, dict[object, Value]] = {}
     blocks: list[Block] = []
     for block in reverse_postorder(function):
@@ -49,7 +46,7 @@ def share_values(function: Function) -> Function:
         local: dict[object, Value] = {}
         kept: list[Op] = []
         for op in block.ops:
-            op = rewrite_op(op, change)
+            op = replaced.op(op)
             if isinstance(op, ops.Call) and op.helper in STABLE_HELPERS and op.result is not None:
                 earlier = known.setdefault((op.helper, op.result.kind), op.result)
                 result: Value = op.result
@@ -64,17 +61,16 @@ def share_values(function: Function) -> Function:
             if earlier is result:
                 kept.append(op)
             else:
-                replaced[result.id] = earlier
+                replaced.add(result, earlier)
         answers[block.label] = known
-        blocks.append(Block(block.label, tuple(kept), rewrite_end(block.end, change)))
-    final = tuple(
-        Block(b.label, tuple([rewrite_op(op, change) for op in b.ops]), rewrite_end(b.end, change)) for b in blocks
-    )
-    return with_blocks(function, final)
+        blocks.append(Block(block.label, tuple(kept), replaced.end(block.end)))
+    return with_blocks(function, replaced.blocks(blocks))
 
 
 def _key(op: Op) -> object:
     """Return what makes an operation equal to another, None if it never is."""
+    if type(op) not in _REPEATABLE:
+        return None
     match op:
         case ops.Binary(_, kind, left, right):
             return ("binary", kind, left, right)
