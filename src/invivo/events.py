@@ -36,7 +36,7 @@ class EnumValue(int):
 
 
 class Frame(Record):
-    """One frame of a stack. ``symbol`` is "" where no name was found."""
+    """One frame of a stack. ``symbol`` is "" where no name was found: ``offset`` is then that in the file."""
 
     address: int
     symbol: str

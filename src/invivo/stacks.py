@@ -39,11 +39,11 @@ class Quality(Record):
     """How far a profile is to be trusted; weights as in the profile, except for ``lost``: events.
 
     ``truncated``: of stacks that do not reach the start of their thread. ``unnamed``: of stacks with a frame
-    that has no name. ``remarks``: what else there is to say.
+    that has no name. None where that is not known. ``remarks``: what else there is to say.
     """
 
-    truncated: float = 0
-    unnamed: float = 0
+    truncated: float | None = None
+    unnamed: float | None = None
     lost: int = 0
     remarks: tuple[str, ...] = ()
 
@@ -104,12 +104,17 @@ def merged(profiles: Sequence[Profile]) -> Profile:
     qualities = [profile.quality for profile in profiles]
     return builder.build(
         Quality(
-            sum(each.truncated for each in qualities),
-            sum(each.unnamed for each in qualities),
+            _sum([each.truncated for each in qualities]),
+            _sum([each.unnamed for each in qualities]),
             sum(each.lost for each in qualities),
             tuple(dict.fromkeys(remark for each in qualities for remark in each.remarks)),
         )
     )
+
+
+def _sum(weights: Sequence[float | None]) -> float | None:
+    known = [weight for weight in weights if weight is not None]
+    return sum(known) if len(known) == len(weights) else None
 
 
 def scaled(profile: Profile, total: float) -> Profile:
@@ -120,8 +125,12 @@ def scaled(profile: Profile, total: float) -> Profile:
         profile.functions,
         tuple((stack, weight * factor) for stack, weight in profile.stacks),
         profile.unit,
-        Quality(quality.truncated * factor, quality.unnamed * factor, quality.lost, quality.remarks),
+        Quality(_times(quality.truncated, factor), _times(quality.unnamed, factor), quality.lost, quality.remarks),
     )
+
+
+def _times(weight: float | None, factor: float) -> float | None:
+    return None if weight is None else weight * factor
 
 
 class Span(Record):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from busy_programs import build_busy
-from invivo.formats.profile_json import parse_profile_json
+from invivo.formats.stacks.profile_json import parse_profile_json
 from invivo.stacks import Function, Profile, named
 
 INVIVO = (sys.executable, "-m", "invivo")
@@ -56,7 +56,8 @@ def test_shares_are_what_the_program_spent(programs: Path, tmp_path: Path) -> No
     assert abs(heavy / (heavy + light) - 0.75) < 0.09
     assert _weight(profile, "shares", "main", "heavy", "spin") > 0.9 * heavy
     assert _functions(profile)["heavy"].module == str(programs / "shares")
-    assert profile.quality.truncated < 0.05 * profile.total and profile.quality.lost == 0
+    truncated = profile.quality.truncated
+    assert truncated is not None and truncated < 0.05 * profile.total and profile.quality.lost == 0
     assert f"{int(profile.total):,} samples, " in done.stderr and "0 events lost" in done.stderr
 
 

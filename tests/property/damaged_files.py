@@ -24,9 +24,15 @@ from invivo.formats.dwarf import Dwarf, DwarfKind
 from invivo.formats.eh_frame import read_unwind_table
 from invivo.formats.elf import Elf
 from invivo.formats.elf_symbols import readable
+from invivo.formats.stacks.perf_data import PerfMapping, parse_perf_data
 from invivo.formats.unwind_rule import unpack
 from invivo.formats.usdt import read_probes
 from invivo.formats.x86_length import instruction_length
+from invivo.output.flamegraph import format_flamegraph
+from invivo.profiling.reading import read_profile
+from invivo.runtime.perf_map import parse_perf_map
+from invivo.stacks import FrameKind, Function
+from stack_files import FOLDED, PERF_SCRIPT, PROFILE_JSON, perf_data_file
 from user_programs import build_program
 from workloads import build
 
@@ -110,6 +116,30 @@ def read_frames(data: bytes) -> None:
             unpack(table.words[index])
 
 
+class Nameless:
+    """Names no address: what is read does not depend on this machine."""
+
+    def user(self, pid: int, mapping: PerfMapping | None, address: int) -> Function:
+        return Function(mapping.path if mapping is not None else "[unknown]", FrameKind.USER)
+
+    def kernel(self, address: int, text: int, release: str) -> Function:
+        return Function(f"[{address:#x}]", FrameKind.KERNEL)
+
+
+def read_perf_data(data: bytes) -> None:
+    format_flamegraph(parse_perf_data(data, "damaged", Nameless()))
+
+
+def read_stacks(data: bytes) -> None:
+    profile, before = read_profile(data, "damaged")
+    format_flamegraph(profile, before=before)
+
+
+def read_perf_map(data: bytes) -> None:
+    for start, (end, name) in parse_perf_map(data).items():
+        assert start < end and name
+
+
 def read_code(data: bytes) -> None:
     at = 0
     while at < min(len(data), 4096):
@@ -159,6 +189,9 @@ def samples(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
         "dwarf": (read_dwarf, programs),
         "frames": (read_frames, programs),
         "btf": (read_btf, [btf_data()]),
+        "perf_data": (read_perf_data, [perf_data_file(), perf_data_file(counts=True, events=2)]),
+        "stacks": (read_stacks, [PERF_SCRIPT.encode(), FOLDED.encode(), PROFILE_JSON.encode()]),
+        "perf_map": (read_perf_map, [b"7f0010 20 f\n7f0030 8 LazyCompile:~g x.js:1\n7f0040 100 py::h:x.py\n"]),
         "code": (read_code, [programs[0][0x1000:0x1800]]),
     }
 

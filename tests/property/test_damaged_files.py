@@ -6,7 +6,17 @@ import pytest
 
 from property.damaged_files import Reader, samples, survive
 
-_COUNTS = {"elf": 300, "usdt": 300, "dwarf": 150, "frames": 300, "btf": 300, "code": 300}
+_COUNTS = {
+    "elf": 300,
+    "usdt": 300,
+    "dwarf": 150,
+    "frames": 300,
+    "btf": 300,
+    "code": 300,
+    "perf_data": 1500,
+    "stacks": 1500,
+    "perf_map": 300,
+}
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invivo.errors import BadFileError
-from invivo.formats.folded import parse_folded
-from invivo.formats.profile_json import parse_profile_json
+from invivo.formats.stacks.folded import parse_folded
+from invivo.formats.stacks.profile_json import parse_profile_json
 from invivo.output.folded import format_folded
 from invivo.output.profile_json import format_profile_json
 from invivo.output.terminal import display
@@ -46,7 +46,7 @@ def test_suffixes_say_what_a_frame_is() -> None:
     ("text", "wanted"),
     [
         (b"a;b 1\na;b 2\n", [(["a", "b"], 3)]),
-        (b"\n# made by x\na 1.5\r\n", [(["a"], 1.5)]),
+        (b"\n# made by x\na 1.5\r\n#b 2\n", [(["a"], 1.5), (["#b"], 2)]),
         (b"a b  c;d e 7", [(["a b  c", "d e"], 7)]),
         (b"a\t7\n", [(["a"], 7)]),
         (b"a 1 2\nb 3\n", [(["a 1"], 2), (["b"], 3)]),

@@ -23,7 +23,7 @@ def profile_of(*stacks: tuple[tuple[str, ...], float], unit: str = "samples") ->
     builder = ProfileBuilder(unit)
     for names, weight in stacks:
         builder.add(tuple(builder.index(name, FrameKind.USER) for name in names), weight)
-    return builder.build(Quality(lost=2, remarks=("a word",)))
+    return builder.build(Quality(0, 0, lost=2, remarks=("a word",)))
 
 
 class Drawn:

@@ -83,7 +83,10 @@ def test_profiles_are_added_up() -> None:
     one, other = profile_of(("a;b", 1)), profile_of(("b", 4), ("a;b", 2))
     both = merged([Profile(one.functions, one.stacks, "samples", Quality(1, 0, 2, ("x",))), other])
     assert both.total == 7 and len(both.stacks) == 2
-    assert both.quality == Quality(1, 0, 2, ("x",))
+    assert both.quality == Quality(None, None, 2, ("x",))
+    assert merged(
+        [Profile((), (), "us", Quality(1, 2, 3)), Profile((), (), "us", Quality(4, 5, 6))]
+    ).quality == Quality(5, 7, 9)
 
 
 def test_scaling_keeps_proportions() -> None:

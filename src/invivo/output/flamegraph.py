@@ -188,9 +188,9 @@ def quality_lines(profile: Profile) -> list[str]:
     """Return what is doubtful about a profile, a sentence each; always how much there is of it."""
     total, quality = profile.total, profile.quality
     lines = [f"{thousands(total)} {profile.unit}"]
-    if total:
-        lines.append(f"{100 * quality.truncated / total:.1f}% in truncated stacks")
-        lines.append(f"{100 * quality.unnamed / total:.1f}% in stacks with unknown names")
+    for weight, what in ((quality.truncated, "truncated stacks"), (quality.unnamed, "stacks with unknown names")):
+        if total and weight is not None:
+            lines.append(f"{100 * weight / total:.1f}% in {what}")
     lines.append(f"{quality.lost:,} events lost")
     return [*lines, *quality.remarks]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invivo.formats.folded import SUFFIXES
+from invivo.formats.stacks.folded import SUFFIXES
 from invivo.output.terminal import display
 from invivo.stacks import Function, Profile
 

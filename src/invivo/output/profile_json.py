@@ -1,4 +1,4 @@
-"""Profiles as JSON, with all that is known; `formats.profile_json` reads it again."""
+"""Profiles as JSON, with all that is known; `formats.stacks.profile_json` reads it again."""
 
 from __future__ import annotations
 

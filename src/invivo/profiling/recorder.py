@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from invivo.events import Attached, Complaint, Ended, Event, Frame, Loss, MapSnapshot, Stack, Value
-from invivo.formats.folded import is_python
+from invivo.formats.stacks.folded import is_python
 from invivo.output.losses import describe_loss
 from invivo.output.sink import Stream
 from invivo.output.terminal import display

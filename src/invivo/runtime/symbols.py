@@ -11,18 +11,21 @@ from typing import Protocol
 
 from invivo.errors import BadFileError
 from invivo.events import Frame
+from invivo.formats.buffer import Buffer
 from invivo.formats.elf import Elf, SymbolTable
 from invivo.formats.elf_symbols import readable
 from invivo.ir import types
 from invivo.ir.layout import Layout
 from invivo.ir.types import Type
 from invivo.kernel.files import read_text
-from invivo.record import Record
+from invivo.record import Record, replace
+from invivo.runtime.perf_map import PerfMap, open_perf_map
 from invivo.runtime.seams import MapHandle, MappingRecords
 
 _FIRST_SECONDS = 0.002  # a program's libraries are mapped within the first milliseconds
 _LONGEST_SECONDS = 0.25
 _MOST_PROCESSES = 512
+_VDSO = "[vdso]"
 _MOST_OLDER = 256  # mappings of a process that are remembered
 _REREAD_SECONDS = 0.1  # how often the mappings of a living process are read again for unknown addresses
 
@@ -35,6 +38,11 @@ class Mapping(Record):
     offset: int
     file: tuple[str, int]  # device as "major:minor" in hexadecimal, inode: what identifies the file
     path: str
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether it shows no file: code that was made at run time."""
+        return not self.file[1] and self.path != _VDSO
 
 
 def parse_maps(text: str) -> list[Mapping]:
@@ -54,7 +62,7 @@ def parse_maps(text: str) -> list[Mapping]:
 class Binary:
     """An ELF file that is mapped by some process; its tables are read when the first name is wanted."""
 
-    def __init__(self, data: mmap.mmap, path: str) -> None:
+    def __init__(self, data: Buffer, path: str) -> None:
         self.path = path
         self._data = data
         self._elf: Elf | None = None
@@ -109,6 +117,7 @@ class _Process:
         self.frames: dict[int, Frame] = {}
         self.read_at = -_REREAD_SECONDS
         self.is_watched = False  # its mappings are told as they come
+        self.perf_map: PerfMap | None = None
 
     def replace(self, mappings: list[Mapping]) -> None:
         """Take other mappings; the old ones are remembered: addresses that were there may be asked for later."""
@@ -121,9 +130,15 @@ class _Process:
         self.frames = {}
 
     def add(self, mapping: Mapping) -> None:
-        """Take a mapping more, in the place of those that were there."""
-        others = [each for each in self.mappings if each.end <= mapping.start or each.start >= mapping.end]
-        self.replace(sorted([*others, mapping], key=_start))
+        """Take a mapping more; of those that were there what sticks out stays."""
+        kept = [mapping]
+        for each in self.mappings:
+            if each.start < mapping.start:
+                kept.append(replace(each, end=min(each.end, mapping.start)))
+            if each.end > mapping.end:
+                start = max(each.start, mapping.end)
+                kept.append(replace(each, start=start, offset=each.offset + start - each.start))
+        self.replace(sorted(kept, key=_start))
 
     def at(self, address: int) -> Mapping | None:
         index = bisect_right(self.starts, address) - 1
@@ -145,6 +160,8 @@ class UserSymbols:
         self._processes: dict[int, _Process] = {}
         self._binaries: dict[tuple[str, int], Binary | None] = {}
         self._news: Callable[[], None] | None = None
+        self._jits: set[int] = set()  # have code of no file, and no list of names for it yet
+        self._vdso: Binary | None = None
 
     def watch(self, news: Callable[[], None] | None) -> None:
         """``news`` tells what has been mapped since (by `mapped`, `forked`, `executed`): asked for before names are."""
@@ -154,13 +171,18 @@ class UserSymbols:
         """Ask for the news."""
         if self._news is not None:
             self._news()
+        if self._jits:
+            for tgid in tuple(self._jits):
+                opened = self._processes[tgid].perf_map = open_perf_map(tgid)
+                if opened is not None or not os.path.exists(f"/proc/{tgid}"):
+                    self._jits.discard(tgid)
 
     def mapped(self, tgid: int, mapping: Mapping) -> None:
         """A process has mapped a file; it is opened as long as it can be had."""
         process = self._processes.setdefault(tgid, _Process())
         process.is_watched = True
         process.add(mapping)
-        self._binary(tgid, mapping)
+        self._find(tgid, process, mapping)
 
     def forked(self, tgid: int, parent: int) -> None:
         """A process has what its parent has mapped."""
@@ -181,6 +203,9 @@ class UserSymbols:
         """Let go of the files: each holds a mapping and a descriptor."""
         self._binaries.clear()
         self._news = None
+        for process in self._processes.values():
+            if process.perf_map is not None:
+                process.perf_map.close()
 
     def observe(self, tgids: Iterable[int]) -> None:
         """Record the mappings of processes, and open the files, as long as both can be had."""
@@ -188,12 +213,11 @@ class UserSymbols:
             process = self._processes.setdefault(tgid, _Process())
             if self._read(tgid, process):
                 for mapping in process.mappings:
-                    self._binary(tgid, mapping)
+                    self._find(tgid, process, mapping)
 
     def frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
         """Return a frame for each address; without a symbol where none is known."""
-        if self._news is not None:
-            self._news()
+        self.catch_up()
         process = self._processes.get(tgid)
         if process is None:
             process = self._processes[tgid] = _Process()
@@ -206,11 +230,17 @@ class UserSymbols:
             mapping = process.at(address)
         if mapping is None:
             return Frame(address, "", 0, "")
+        in_file = address - mapping.start + mapping.offset
+        if mapping.is_nameless:
+            symbol, offset = process.perf_map.name(address) if process.perf_map is not None else ("", 0)
+            if symbol and process.perf_map is not None:
+                return Frame(address, symbol, offset, process.perf_map.path)
+            return Frame(address, "", in_file if mapping.path else 0, mapping.path)
         binary = self._binary(tgid, mapping)
-        symbol, offset = ("", 0) if binary is None else binary.symbol(address - mapping.start + mapping.offset)
+        symbol, offset = ("", 0) if binary is None else binary.symbol(in_file)
         if self._demangles:
             symbol = readable(symbol)
-        frame = process.frames[address] = Frame(address, symbol, offset, mapping.path)
+        frame = process.frames[address] = Frame(address, symbol, offset if symbol else in_file, mapping.path)
         return frame
 
     def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
@@ -243,10 +273,33 @@ class UserSymbols:
             process.replace(mappings)
         return True
 
+    def _find(self, tgid: int, process: _Process, mapping: Mapping) -> None:
+        """Take hold of what names the addresses of a mapping, as long as it can be had."""
+        if mapping.is_nameless:
+            if process.perf_map is None:
+                self._jits.add(tgid)
+        else:
+            self._binary(tgid, mapping)
+
     def _binary(self, tgid: int, mapping: Mapping) -> Binary | None:
+        if mapping.path == _VDSO:
+            if self._vdso is None:
+                self._vdso = Binary(own_vdso(), _VDSO)
+            return self._vdso
         if mapping.file not in self._binaries or (self._binaries[mapping.file] is None and mapping.file[1]):
             self._binaries[mapping.file] = _open_binary(tgid, mapping) if mapping.file[1] else None
         return self._binaries[mapping.file]
+
+
+def own_vdso() -> bytes:
+    """Return the kernel's own code in this process, an ELF file: the same in all 64-bit ones."""
+    try:
+        place = next(each for each in parse_maps(read_text("/proc/self/maps")) if each.path == _VDSO)
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            memory.seek(place.start)
+            return memory.read(place.end - place.start)
+    except (OSError, StopIteration):
+        return b""
 
 
 def _open_binary(tgid: int, mapping: Mapping) -> Binary | None:

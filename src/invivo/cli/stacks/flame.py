@@ -41,7 +41,8 @@ USAGE = f"""\
 usage: invivo flame FILE... -o out.svg
        invivo flame --diff OLD NEW -o out.svg
 
-Draws flame graphs from files with stacks: folded ones (of invivo or any other tool) and JSON of invivo.
+Draws flame graphs from files with stacks: folded ones (of invivo or any other tool), what `perf script` prints,
+perf.data (of perf record -g; names come from the files that were profiled), JSON of invivo.
 Several FILEs are added up; - is standard input. Without -o it shows the hottest functions and stacks.
 
 {format_options(OPTIONS)}

@@ -28,7 +28,7 @@ def parse_folded(data: bytes, path: str, unit: str = "samples") -> tuple[Profile
     offset = 0
     for line in data.split(b"\n"):
         text = line.decode("utf-8", "surrogateescape").rstrip()
-        if text and not text.startswith("#"):
+        if text and not (text.startswith("#") and _numbered(text) is None):  # a comment
             lines.append((text, offset))
         offset += len(line) + 1
     rows = [_row(text, at, path) for text, at in lines]

@@ -31,7 +31,7 @@ def parse_profile_json(data: bytes, path: str) -> Profile:
                 raise BadFileError(path, f"a stack with frame {max(frames)} of {len(places)}")
             builder.add(tuple([places[index] for index in frames]), _weight(stack["weight"]))
         quality = Quality(
-            _weight(top["truncated"]), _weight(top["unnamed"]), int(top["lost"]), tuple(map(str, top["remarks"]))
+            _share(top["truncated"]), _share(top["unnamed"]), int(top["lost"]), tuple(map(str, top["remarks"]))
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise BadFileError(path, f"JSON, but no profile of invivo: {problem}") from problem
@@ -42,3 +42,7 @@ def _weight(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
         raise ValueError(f"a weight of {value!r}")
     return value
+
+
+def _share(value: Any) -> float | None:
+    return None if value is None else _weight(value)

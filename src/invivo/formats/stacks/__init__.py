@@ -1,0 +1,1 @@
+"""Files with stacks: folded, what perf writes, JSON of invivo."""
