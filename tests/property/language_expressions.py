@@ -325,7 +325,7 @@ class Expressions:
                 left = f"({self.choose.choice(INTEGER_TYPES)}){enclosed(left)}"
         elif op in ("<<", ">>") and not is_literal(left) and self.chance(10):
             right = self.truth(0)
-        elif op in ("<<", ">>") and self.chance(70):
+        elif op in ("<<", ">>") and ("?" in right or self.chance(70)):
             right = f"({self.choose.choice(INTEGER_TYPES)})({enclosed(right)} & 63)"
         if op in ("/", "%", "<<", ">>"):
             return f"({enclosed(left)} {op} {enclosed(right)})"

@@ -235,9 +235,13 @@ class Interpreter:
             case ast.Member(_, object_, name):
                 return self.member(node, object_, name)
             case ast.TupleIndex(_, object_, index):
-                return self.element(object_, index)
+                return self.element(self.value(object_), index)
             case ast.Index(_, object_, index_node):
-                return self.element(object_, self.number(index_node))
+                if isinstance(object_, ast.Cast):  # a value of its own; all else is read where it stands
+                    made = self.value(object_)
+                    return self.element(made, self.number(index_node))
+                index = self.number(index_node)
+                return self.element(self.value(object_), index)
             case ast.Cast(_, _, operand):
                 return self.cast(self.value(operand), self.type(operand), self.type(node))
             case ast.TupleExpr(_, elements):
@@ -322,8 +326,7 @@ class Interpreter:
             return value[name]
         return self.surroundings.member(node)
 
-    def element(self, object_: ast.Expr, index: int) -> Value:
-        value = self.value(object_)
+    def element(self, value: Value, index: int) -> Value:
         match value:
             case str():
                 if not 0 <= index <= len(value):

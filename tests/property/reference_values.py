@@ -261,7 +261,7 @@ def _converted(value: Value, type_: Type, length: str | None, conversion: str, f
         case "u":
             return str(unsigned)
         case "x" | "X" | "o":
-            prefix = {"x": "0x", "X": "0X", "o": "0"}[conversion] if "#" in flags else ""
+            prefix = {"x": "0x", "X": "0X", "o": "0"}[conversion] if "#" in flags and unsigned else ""
             return prefix + format(unsigned, conversion)
         case "c":
             return bytes((unsigned & 255,)).decode("utf-8", "surrogateescape")

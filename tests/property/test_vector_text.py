@@ -37,7 +37,7 @@ def _directives(kind: t.Type) -> st.SearchStrategy[str]:
         case t.Int() | t.Enumeration():
             flags = st.sampled_from([*["", "-", "0"] * 10, "+"])
             number = st.tuples(flags, width, st.sampled_from(LENGTHS), st.sampled_from("diux")).map("".join)
-            return st.one_of(number.map(lambda text: f"%{text}"), st.just("%-7s"))
+            return st.one_of(number.map(lambda text: f"%{text}"), st.sampled_from(["%-7s", "%#x"]))
         case t.Pointer():
             return st.sampled_from(["%p", "%s"])
         case _:

@@ -67,7 +67,7 @@ def integer_bits(piece: Directive, *, bpftrace: bool) -> int | None:
     """The bits of an integer that a directive shows; None: all that the value has."""
     if not piece.length and not bpftrace:
         return None
-    return _LENGTH_BITS[piece.length]
+    return _length_bits(piece)
 
 
 def _is_shown_as_it_is(piece: Directive, kind: Type | None, bpftrace: bool) -> bool:
@@ -82,7 +82,7 @@ def _is_shown_as_it_is(piece: Directive, kind: Type | None, bpftrace: bool) -> b
         case "d" | "i":
             return whole or kind.bits < bits or (kind.bits == bits and kind.signed)
         case "u" | "x" | "X":
-            return not kind.signed and kind.bits <= bits
+            return not kind.signed and kind.bits <= bits and "#" not in piece.flags
         case _:
             return False
 
