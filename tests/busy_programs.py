@@ -94,6 +94,26 @@ NOINLINE void pause_inside(void) { pause(); sink++; }
 NOINLINE void rests(void) { pause_inside(); sink++; }
 int main(void) { puts("ready"); fflush(stdout); rests(); return 0; }
 """,
+    # code made at run time, and a list that names it: push rbp, mov rbp rsp, mov ecx N, dec ecx, jnz, pop rbp, ret
+    "makes_code": r"""
+#include <sys/mman.h>
+int main(int argc, char **argv)
+{
+    static const unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0xb9, 0x80, 0x96, 0x98, 0x00, 0xff, 0xc9, 0x75, 0xfc,
+                                         0x5d, 0xc3};
+    void *place = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(place, code, sizeof code);
+    if (mprotect(place, 4096, PROT_READ | PROT_EXEC)) return 1;
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", getpid());
+    FILE *map = fopen(path, "w");
+    fprintf(map, "%lx %lx LazyCompile:~hot app.js:7\n", (long)place, (long)sizeof code);
+    fclose(map);
+    for (double end = now(CPU) + 0.4; now(CPU) < end;) ((void (*)(void))place)();
+    unlink(path);
+    return argc > 5;
+}
+""",
     # allocations of known sizes
     "allocates": r"""
 NOINLINE void allocate(int size) { sink += (unsigned long)malloc(size); }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 
 from busy_programs import build_busy
 from invivo.formats.stacks.profile_json import parse_profile_json
-from invivo.stacks import Function, Profile, named
+from invivo.stacks import FrameKind, Function, Profile, named
 
 INVIVO = (sys.executable, "-m", "invivo")
 
@@ -24,7 +26,7 @@ INVIVO = (sys.executable, "-m", "invivo")
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("busy")
-    for name in ("shares", "becomes", "storm", "waits", "idle", "allocates"):
+    for name in ("shares", "becomes", "storm", "waits", "idle", "allocates", "makes_code"):
         build_busy(name, folder)
     return folder
 
@@ -84,6 +86,13 @@ def test_a_process_that_becomes_another_program_keeps_both_names(programs: Path,
 def test_processes_that_live_a_moment_have_names(programs: Path, tmp_path: Path) -> None:
     profile, _ = _record("profile", "-F", "999", "-c", f"{programs}/storm 30", out=tmp_path / "x.json")
     assert _weight(profile, "storm", "main", "brief") > 0.8 * profile.total > 200
+
+
+def test_what_a_jit_compiler_makes_has_the_name_that_it_gave(programs: Path, tmp_path: Path) -> None:
+    profile, _ = _record("profile", "-F", "499", "-U", "-c", f"{programs}/makes_code", out=tmp_path / "x.json")
+    name = "LazyCompile:~hot app.js:7"
+    assert _weight(profile, "makes_code", "main", name) > 0.8 * profile.total > 30
+    assert _functions(profile)[name].kind is FrameKind.JIT
 
 
 def test_python_programs_have_native_frames(tmp_path: Path) -> None:
@@ -250,3 +259,43 @@ def test_progress_is_told_on_a_terminal_only(programs: Path, tmp_path: Path) -> 
     assert running.returncode == 0
     assert b" s: " in told and b" samples" in told and b"\r" in told
     assert json.loads(out.read_text())["total"] > 0
+
+
+# -- the manual ----------------------------------------------------------------------------------
+
+_MANUAL = (Path(__file__).parents[2] / "docs" / "how-to" / "profile.md").read_text()
+
+
+def _commands() -> list[str]:
+    """The commands of the manual that record, complete."""
+    written = re.findall(r"`(invivo (?:profile|offcpu|stacks) [^`]*)`", _MANUAL)
+    written += re.findall(r"^    (invivo (?:profile|offcpu|stacks) .*)$", _MANUAL, re.MULTILINE)
+    return sorted(set(written))
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_the_manuals_commands_are_understood(command: str, tmp_path: Path) -> None:
+    text = command.replace("CMD ARG", "true").replace("PID", str(os.getpid())).replace("1234", str(os.getpid()))
+    words = shlex.split(text.replace(" ...", f" -p {os.getpid()} 1"))
+    done = subprocess.run(
+        [*INVIVO, *words[1:], "--dump", "image"], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "@stacks" in done.stdout
+
+
+def test_the_manuals_example_is_what_comes_out(tmp_path: Path) -> None:
+    busy = Path(__file__).parents[2] / "demo" / "busy.c"
+    flags = ["-O1", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer"]
+    subprocess.run(["gcc", *flags, "-o", tmp_path / "busy", busy], check=True)
+    block = re.search(r"\n    \$ (invivo .*)\n((?:    .*\n|\n)+)", _MANUAL)
+    assert block is not None
+    command, *_ = block.groups()
+    shown = [line[4:] for line in block[2].splitlines() if line.strip()]
+    done = subprocess.run(
+        [*INVIVO, *shlex.split(command)[1:]], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    found = [re.sub(r"[\d,.]+", "#", " ".join(line.split())) for line in done.stdout.splitlines()]
+    wanted = [re.sub(r"[\d,.]+", "#", " ".join(line.split())) for line in shown if line != "[...]"]
+    assert wanted and not [line for line in wanted if line not in found]

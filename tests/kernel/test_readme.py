@@ -92,8 +92,8 @@ def test_a_command_prints_what_is_shown(command: str, shown: list[str], busy: Pa
             assert _shape(line) in shapes, (line, lines)
 
 
-def test_there_are_five_examples() -> None:
-    assert len(_examples()) == 5
+def test_there_are_six_examples() -> None:
+    assert len(_examples()) == 6
 
 
 def test_the_python_example() -> None:

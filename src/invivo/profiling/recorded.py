@@ -7,6 +7,7 @@ import os
 
 from invivo.errors import BadFileError, InvivoError
 from invivo.formats.elf_symbols import readable
+from invivo.formats.rust_names import readable_rust
 from invivo.formats.stacks.folded import is_python
 from invivo.formats.stacks.perf_data import PerfMapping
 from invivo.kernel.kallsyms import Kallsyms
@@ -64,7 +65,7 @@ class RecordedNames:
         binary = self._binaries[key]
         symbol = binary.symbol(offset)[0] if binary is not None else ""
         if symbol:
-            return Function(readable(symbol), FrameKind.USER, mapping.path)
+            return Function(readable_rust(readable(symbol)), FrameKind.USER, mapping.path)
         if mapping.path.startswith("/") and not mapping.path.startswith("//"):
             return Function(f"[{mapping.path.rpartition('/')[2]}+{offset:#x}]", FrameKind.USER, mapping.path)
         return Function(f"[{mapping.path.strip('[]') or 'unknown'}]", FrameKind.USER)

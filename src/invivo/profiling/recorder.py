@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from invivo.events import Attached, Complaint, Ended, Event, Frame, Loss, MapSnapshot, Stack, Value
+from invivo.formats.rust_names import readable_rust
 from invivo.formats.stacks.folded import is_python
 from invivo.output.losses import describe_loss
 from invivo.output.sink import Stream
@@ -112,7 +113,7 @@ def kind_of_frame(frame: Frame) -> FrameKind:
 def name_of(frame: Frame) -> str:
     """Return a frame's symbol, else ``[libfoo.so+0x1234]``: a file and the offset there, or that nothing is known."""
     if frame.symbol:
-        return frame.symbol
+        return readable_rust(frame.symbol)
     if not frame.module:
         return _UNKNOWN
     return f"[{frame.module.rpartition('/')[2]}+{frame.offset:#x}]" if frame.offset else f"[{frame.module}]"
@@ -122,7 +123,11 @@ class Recorder:
     """A sink: collects stacks, tells the progress on ``errors``, and has the profile written at the end."""
 
     def __init__(
-        self, recipe: Recipe, errors: Stream, write: Callable[[Profile], None], show: Callable[[Profile], None] | None
+        self,
+        recipe: Recipe,
+        errors: Stream,
+        write: Callable[[Profile], None],
+        show: Callable[[Profile, float], None] | None,
     ) -> None:
         """``write`` gets the whole profile at the end, ``show`` what came since the last look, if it is to be seen."""
         self._recipe = recipe
@@ -182,6 +187,7 @@ class Recorder:
 
     def _take(self, entries: Sequence[tuple[tuple[Value, ...] | None, Value]]) -> None:
         interval = ProfileBuilder(self._recipe.unit) if self._show is not None else None
+        tally = _Tally()
         for key, value in entries:
             if key is None or not isinstance(value, int) or value <= 0:
                 continue
@@ -190,11 +196,13 @@ class Recorder:
             self._builder.add(stack, value)
             if interval is not None:
                 interval.add(stack, value)
+                tally.add(value, truncated=truncated, nameless=nameless)
             self._quality.add(value, truncated=truncated, nameless=nameless)
         if interval is not None and self._show is not None:
             whole = self._builder.build()
-            latest = interval.build(self._quality.frozen())
-            self._show(Profile(whole.functions, latest.stacks, latest.unit, latest.quality))
+            latest = interval.build(tally.frozen())
+            seconds = time.monotonic() - self._began
+            self._show(Profile(whole.functions, latest.stacks, latest.unit, latest.quality), seconds)
 
     def _take_left(self) -> None:
         """Count the waits that have not ended."""

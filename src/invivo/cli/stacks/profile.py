@@ -9,13 +9,14 @@ from invivo.api import scope_of
 from invivo.cli.failures import say
 from invivo.cli.options import Arguments, Option, UsageError, format_options, parse, parse_pid
 from invivo.cli.run import cgroup_path, split_command
-from invivo.cli.sources import Messages
+from invivo.cli.sources import Messages, Output
 from invivo.cli.stacks.flame import PICTURE, chosen_form, picture_options
 from invivo.cli.tracing import STAGES, Request, trace
 from invivo.diagnostics import SourceFile
 from invivo.output.flamegraph import FlameOptions, quality_lines
 from invivo.output.profiles import profile_output
 from invivo.output.sink import Sink, Stream
+from invivo.profiling.live import LiveView, terminal_size
 from invivo.profiling.programs import STATES, Stacks, Waits, event_program, key_parts, wait_key, wait_program
 from invivo.profiling.recorder import Recipe, Recorder
 from invivo.record import replace
@@ -40,6 +41,7 @@ _STACKS = (
 
 _REST = (
     *PICTURE,
+    Option(("--top",), help="show the hottest functions and stacks while recording"),
     Option(("-q", "--quiet"), help="no progress on stderr", section="behaviour"),
     Option(("--dump",), "STAGE", "show a stage of the compiler instead of tracing, or the program: source, "
            + ", ".join(STAGES), choices=("source", *STAGES)),
@@ -165,7 +167,11 @@ def _record(arguments: Arguments, text: str, recipe: Recipe, stacks: Stacks, sub
     output = arguments.value("output")
 
     def sink(stream: Stream) -> Sink:
-        return Recorder(recipe, Messages(), _writer(form, options, stream, told=output is not None), None)
+        show = None
+        if arguments.has("top"):
+            shown = Output(None)
+            show = LiveView(shown, f"invivo: {subtitle}", lambda: terminal_size(shown.fd)).show
+        return Recorder(recipe, Messages(), _writer(form, options, stream, told=output is not None), show)
 
     return trace(replace(_request(arguments), source=SourceFile("invivo", text), output=output, sink=sink))
 
