@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 import invivo as invivo_api
 from invivo.events import Row
+from invivo.kernel.features import has
 
 INVIVO = (sys.executable, "-m", "invivo")
 BPFTRACE = (sys.executable, "-c", "from invivo.cli.bpftrace import main; main()")
@@ -197,6 +199,26 @@ def test_doctor() -> None:
     verdicts = {finding["name"]: finding["verdict"] for finding in report["findings"]}
     assert verdicts["btf"] == "ok"
     assert verdicts["tracepoint"] == "ok"
+    assert verdicts["attach to a raw tracepoint"] == verdicts["probe this program (uprobe)"] == "ok"
+    needs = {finding["name"]: finding["needs"] for finding in report["findings"]}
+    assert needs["load a program"] == ["CAP_BPF", "CAP_PERFMON"]
+    assert needs["tracepoint"] == ["CAP_PERFMON", "tracefs"]
+    why = {finding["name"]: finding["value"] for finding in report["findings"] if finding["verdict"] == "note"}
+    if not has("kprobe"):
+        assert why["probe a kernel function (kprobe)"].startswith("kprobes")
+    if not has("fentry"):
+        assert "probe a kernel function (fentry)" in why
+
+
+def test_doctor_without_privileges() -> None:
+    """As a root who may do nothing: what is missing is named with each attempt, and the status says that it counts."""
+    words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable]
+    words += ["-c", "from invivo.cli.main import main; main()", "doctor"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "MISSING load a program" in done.stdout
+    assert "run as root (missing: CAP_BPF, CAP_PERFMON)" in done.stdout
+    assert re.search(r"^Tracing does not work here; missing: CAP_BPF, CAP_PERFMON, load a program", done.stdout, re.M)
 
 
 @pytest.mark.parametrize(

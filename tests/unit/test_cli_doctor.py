@@ -12,7 +12,7 @@ WORKS = [
     Finding("system", "kernel", OK, "6.18.0", needed=True),
     Finding("features", "kprobe", NOTE, "probes at kernel functions", "in Linux since 2.6, if it was built with it"),
 ]
-FAILS = [*WORKS, Finding("tried", "load a program", MISSING, "no permission", "run it as root", True)]
+FAILS = [*WORKS, Finding("tried", "load a program", MISSING, "no permission", "run it as root", True, ("CAP_BPF",))]
 
 
 def test_a_note_does_not_matter_and_something_missing_does() -> None:
@@ -33,6 +33,7 @@ def test_text() -> None:
         "Tried\n"
         "  MISSING load a program                      no permission\n"
         "          run it as root\n"
+        "          needs CAP_BPF\n"
         "\n"
         "Tracing does not work here; missing: load a program.\n"
     )
@@ -48,6 +49,7 @@ def test_json() -> None:
         "value": "no permission",
         "advice": "run it as root",
         "needed": True,
+        "needs": ["CAP_BPF"],
     }
 
 

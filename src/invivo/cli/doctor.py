@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from invivo.cli.options import Option, UsageError, format_options, parse
@@ -22,8 +22,9 @@ OPTIONS = (
 USAGE = f"""\
 usage: invivo doctor [OPTION]...
 
-Says what works on this machine for this user, what does not, and why. It loads programs that do nothing, and
-attaches nothing.
+Says what works on this machine for this user, what does not, why, and which privileges each thing needs. It tries:
+programs that do nothing are loaded, and attached for a moment to functions of the kernel that nothing calls and to
+this process.
 
 {format_options(OPTIONS)}
 
@@ -35,7 +36,10 @@ OK, MISSING, NOTE = "ok", "missing", "note"
 
 
 class Finding(Record):
-    """One thing that was looked at. ``verdict``: ok, missing, note; ``needed``: for the main job."""
+    """One thing that was looked at. ``verdict``: ok, missing, note; ``needed``: for the main job.
+
+    ``needs``: the privileges and features without which it does not work.
+    """
 
     area: str
     name: str
@@ -43,6 +47,7 @@ class Finding(Record):
     value: str = ""
     advice: str = ""
     needed: bool = False
+    needs: tuple[str, ...] = ()
 
 
 def doctor(words: Sequence[str]) -> int:
@@ -154,75 +159,45 @@ def _read(path: str) -> str:
 
 
 def _attempts() -> Iterator[Finding]:
-    """What tracing does, done with nothing attached."""
-    yield _tried("types of the kernel (BTF)", _open_btf, "the kernel needs CONFIG_DEBUG_INFO_BTF=y")
-    yield _tried("load a program", _load_program, "the kernel needs CONFIG_BPF_SYSCALL=y and CONFIG_BPF_EVENTS=y")
-    yield _tried("make a ring buffer", _make_ring, "")
-    yield _tried("read tracefs", _read_tracefs, "the kernel needs CONFIG_TRACING=y")
-    yield _tried("open a perf event of this process", _open_perf, "", needed=False)
+    """What tracing does, done for a moment."""
+    from invivo.cli.attempts import ATTEMPTS
 
-
-def _tried(name: str, attempt: Callable[[], str], advice: str, *, needed: bool = True) -> Finding:
-    try:
-        return Finding("tried", name, OK, attempt(), needed=needed)
-    except (InvivoError, OSError) as problem:
-        hint = problem.hint if isinstance(problem, InvivoError) else None
-        return Finding("tried", name, MISSING if needed else NOTE, str(problem), hint or advice, needed)
-
-
-def _open_btf() -> str:
-    from invivo.errors import NotSupportedError
-    from invivo.kernel.vmlinux import open_btf
-
-    if open_btf() is None:
-        raise NotSupportedError("BTF", "5.2")
-    return f"{os.stat('/sys/kernel/btf/vmlinux').st_size >> 10} KiB"
-
-
-def _load_program() -> str:
-    from invivo.kernel.programs import load_code
-
-    return_zero = bytes([0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0])
-    load_code("doctor", return_zero).close()
-    return "accepted"
-
-
-def _make_ring() -> str:
-    from invivo.ir.layout import MapSpec, MapType
-    from invivo.kernel.maps import Map
-
-    Map.create(MapSpec("doctor", MapType.RINGBUF, 0, 0, 4096)).close()
-    return "made"
-
-
-def _read_tracefs() -> str:
-    from invivo.kernel.tracefs import Tracefs
-
-    files = Tracefs()
-    try:
-        return f"{len(files.events())} tracepoints"
-    finally:
-        files.close()
-
-
-def _open_perf() -> str:
-    from invivo.kernel.perf import open_counter
-
-    task_clock = 1  # PERF_COUNT_SW_TASK_CLOCK, include/uapi/linux/perf_event.h
-    os.close(open_counter(task_clock, period=1_000_000_000, pid=os.getpid(), cpu=-1))
-    return "opened"
+    for attempt in ATTEMPTS:
+        try:
+            yield Finding("tried", attempt.name, OK, attempt.make(), needed=attempt.needed, needs=attempt.needs)
+        except (InvivoError, OSError) as problem:
+            hint = problem.hint if isinstance(problem, InvivoError) else None
+            verdict = MISSING if attempt.needed else NOTE
+            advice = hint or attempt.advice
+            yield Finding("tried", attempt.name, verdict, str(problem), advice, attempt.needed, attempt.needs)
 
 
 def _features() -> Iterator[Finding]:
     known = Features()
     for feature in FEATURES:
         present = _has(known, feature.name)
-        advice = "" if present else f"in Linux since {feature.since}, if it was built with it"
+        built = _BUILT_WITH.get(feature.name, "it")
+        advice = "" if present else f"in Linux since {feature.since}, if it was built with {built}"
         yield Finding("features", feature.name, OK if present else NOTE, feature.doc, advice)
     for helper in _HELPERS:
         present = _has(known, f"helper:{helper}")
         yield Finding("helpers", helper.partition(":")[0], OK if present else NOTE)
 
+
+_BUILT_WITH = {
+    "btf": "CONFIG_DEBUG_INFO_BTF",
+    "bpf": "CONFIG_BPF_SYSCALL",
+    "kprobe": "CONFIG_KPROBE_EVENTS",
+    "uprobe": "CONFIG_UPROBE_EVENTS",
+    "tracepoint": "CONFIG_TRACING",
+    "kprobe_multi": "CONFIG_FPROBE",
+    "uprobe_multi": "CONFIG_UPROBES",
+    "kprobe_session": "CONFIG_FPROBE",
+    "fentry": "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and nothing forbids it",
+    "function_tracer": "CONFIG_FUNCTION_TRACER, and nothing forbids it",
+    "data_symbols": "CONFIG_KALLSYMS_ALL",
+    "hardware": "CONFIG_PERF_EVENTS and the machine has a PMU (virtual ones often have none)",
+}
 
 # Those that invivo uses where a kernel has them, or that scripts ask for by name.
 _HELPERS = (
@@ -254,7 +229,8 @@ def _probes() -> Iterator[Finding]:
             need for need in provider.needs if not need.startswith("CAP_") and not _has(known, _NEEDS.get(need, need))
         ]
         advice = f"lacking here: {', '.join(lacking)}" if lacking else ""
-        yield Finding("probes", provider.name, NOTE if lacking else OK, provider.doc.split("\n")[0], advice)
+        verdict = NOTE if lacking else OK
+        yield Finding("probes", provider.name, verdict, provider.doc.split("\n")[0], advice, needs=provider.needs)
 
 
 # What the probes' records call it -> the kernel room's features.
@@ -301,6 +277,8 @@ def as_text(findings: Sequence[Finding]) -> str:
         lines.append(f"  {_MARKS[finding.verdict]:<8}{finding.name:<36}{finding.value}".rstrip())
         if finding.advice:
             lines.append(f"{'':10}{finding.advice}")
+        if finding.needs:
+            lines.append(f"{'':10}needs {', '.join(finding.needs)}")
     lacking = [finding.name for finding in findings if finding.needed and finding.verdict == MISSING]
     verdict = f"Tracing does not work here; missing: {', '.join(lacking)}." if lacking else "Tracing works here."
     return "\n".join([*lines, "", verdict]) + "\n"

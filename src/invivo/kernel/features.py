@@ -210,7 +210,7 @@ FEATURES: Final = (
         "kprobe_session",
         "6.10",
         "entry and return of a kernel function in one program",
-        _constant("BPF_TRACE_KPROBE_SESSION"),
+        lambda features: _constant("BPF_TRACE_KPROBE_SESSION")(features) and features.has("kprobe_multi"),
     ),
     Feature(
         "uprobe_session",
