@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -72,22 +73,42 @@ def install_tools() -> None:
 
 def fetch_kernel(release: str) -> Kernel:
     """Return the newest cloud kernel of a release (``6.1``), downloaded and unpacked once. Raises `MissingError`."""
-    package = _newest(release)
-    folder = cache() / package
-    if not folder.exists():
-        download = cache() / "download"
-        shutil.rmtree(download, ignore_errors=True)
-        download.mkdir(parents=True)
-        _apt("download", package, folder=download)
-        (archive,) = download.glob("*.deb")
-        _run(["dpkg-deb", "--extract", str(archive), str(download / "unpacked")])
-        # Renamed when all is there, so that what was broken off is never taken for a kernel.
-        (download / "unpacked").rename(folder)
-        shutil.rmtree(download)
+    folder = fetch_package(_newest(release))
     (image,) = folder.glob("boot/vmlinuz-*")
     name = image.name.removeprefix("vmlinuz-")
     (modules,) = (path for path in (folder / "lib/modules" / name, folder / "usr/lib/modules" / name) if path.exists())
     return Kernel(name, image, modules)
+
+
+def fetch_package(package: str) -> Path:
+    """Return the folder of a Debian package's files, downloaded and unpacked once. Raises `MissingError`."""
+    return _unpacked(package, [package])
+
+
+def fetch_with_dependencies(package: str) -> Path:
+    """Return a folder with the files of a package and of what this machine lacks for it. Raises `MissingError`."""
+    folder = cache() / f"{package}+"
+    if folder.exists():
+        return folder
+    try:
+        plan = _run(["apt-get", "--simulate", "install", "--reinstall", "--no-install-recommends", package])
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise MissingError(f"{package}: {getattr(error, 'stderr', '') or error}") from error
+    return _unpacked(folder.name, re.findall(r"^Inst (\S+)", plan, re.MULTILINE))
+
+
+def _unpacked(name: str, packages: list[str]) -> Path:
+    folder = cache() / name
+    if not folder.exists():
+        cache().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache()) as temporary:
+            download = Path(temporary)
+            _apt("download", *packages, folder=download)
+            for archive in download.glob("*.deb"):
+                _run(["dpkg-deb", "--extract", str(archive), str(download / "unpacked")])
+            # Renamed when all is there, so that what was broken off is never taken for the whole.
+            (download / "unpacked").rename(folder)
+    return folder
 
 
 def _newest(release: str) -> str:

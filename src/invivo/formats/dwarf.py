@@ -123,12 +123,13 @@ class Dwarf:
     Types are named by handles, which count up from 1; 0 is void.
     """
 
-    def __init__(self, elf: Elf) -> None:
+    def __init__(self, elf: Elf, supplement: Elf | None = None) -> None:
+        """``supplement``: the file to which ``dwz`` moved what several files have."""
         self.path = elf.path
         try:
-            self._info: DWARFInfo = ELFFile(elf.stream()).get_dwarf_info(
-                relocate_dwarf_sections=False, follow_links=False
-            )
+            self._info = _open(elf)
+            if supplement is not None:
+                self._info.supplementary_dwarfinfo = _open(supplement)
             self._aranges = _parse_aranges(elf)
         except _MISTAKES as error:
             raise self._bad(error) from error
@@ -347,6 +348,10 @@ class Dwarf:
         if isinstance(error, BadFileError):
             return error
         return BadFileError(self.path, f"its debug information cannot be read ({type(error).__name__}: {error})")
+
+
+def _open(elf: Elf) -> DWARFInfo:
+    return ELFFile(elf.stream()).get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
 
 
 # What a reader of damaged entries runs into.

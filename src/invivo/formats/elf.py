@@ -243,6 +243,17 @@ class Elf:
             raise BadFileError(self.path, ".gnu_debuglink is malformed", section.offset)
         return name.decode(errors="replace"), int.from_bytes(content[at : at + 4], "little")
 
+    @property
+    def alternate_link(self) -> tuple[str, str] | None:
+        """Path and build id of the file with what ``dwz`` found in several files' debug information."""
+        section = self.section(".gnu_debugaltlink")
+        if section is None:
+            return None
+        name, end, build_id = bytes(self.content(section)).partition(b"\0")
+        if not end or not name or not build_id:
+            raise BadFileError(self.path, ".gnu_debugaltlink is malformed", section.offset)
+        return name.decode(errors="replace"), build_id.hex()
+
     def debug_paths(self, directories: Sequence[str] = DEBUG_DIRECTORIES) -> list[str]:
         """Return the places where the file with the debug information may be, best first.
 

@@ -72,6 +72,27 @@ def _unpacked(packed: bytes, path: str) -> Elf | None:
         return None
 
 
+def supplement(elf: Elf, directories: Sequence[str] = DEBUG_DIRECTORIES) -> Elf | None:
+    """Return the file with what ``dwz`` took out of the debug information of ``elf``; None if there is none.
+
+    Raises `BadFileError` if it is needed and missing.
+    """
+    link = elf.alternate_link
+    if link is None:
+        return None
+    name, build_id = link
+    places = [name if name.startswith("/") else f"{elf.path.rpartition('/')[0]}/{name}"]
+    places += [f"{each}/.build-id/{build_id[:2]}/{build_id[2:]}.debug" for each in directories if each.startswith("/")]
+    for place in places:
+        try:
+            found = Elf(map_file(place), place)
+            if found.build_id == build_id:
+                return found
+        except (OSError, BadFileError):
+            continue
+    raise BadFileError(elf.path, f"the rest of its debug information, which dwz took out, is missing: {name}")
+
+
 def debug_information(elf: Elf, directories: Sequence[str] = DEBUG_DIRECTORIES) -> Elf | None:
     """Return the file that has the DWARF of ``elf``: itself or its debug file; None if there is none."""
     for found in (elf, debug_file(elf, directories)):

@@ -9,7 +9,7 @@ from invivo.formats.dwarf import Dwarf
 from invivo.formats.elf import Elf
 from invivo.ir.types import Field, Struct
 from invivo.probes import user_arguments
-from invivo.probes.debug_files import debug_information
+from invivo.probes.debug_files import debug_information, supplement
 from invivo.probes.user_types import UserTypes
 from invivo.target import Argument
 
@@ -27,7 +27,8 @@ class UserDebug:
         """Return a file's debug information, None if there is none. Raises `OSError`, `BadFileError`."""
         if path not in self._files:
             found = debug_information(self._elf(path), self._directories)
-            self._files[path] = Dwarf(found) if found is not None else None
+            rest = supplement(found, self._directories) if found is not None else None
+            self._files[path] = Dwarf(found, rest) if found is not None else None
         return self._files[path]
 
     def arguments(self, path: str, address: int, *, clone: bool) -> tuple[Argument, ...] | None:
