@@ -34,6 +34,9 @@ LEFT_OUT = {
     "tests/kernel/test_profile.py": "measures shares of time of compiled programs; an emulated processor has others",
     "tests/kernel/test_cli.py": "80 starts of the commands, to see options, messages and streams",
     "tests/kernel/test_killed.py::test_nothing_is_left": "200 starts of the command; what the kernel frees is the same",
+    "tests/kernel/test_real_programs.py::test_postgresql": "making a database takes minutes there",
+    "tests/kernel/test_real_programs.py::test_debug_information": "debug information read in user space",
+    "tests/kernel/test_steady.py": "what a process needs in the long run; a guest's clock would be short",
     "tests/kernel/test_faults_calls.py": "300 sessions, for each call that may fail: no kernel answers a refused call",
     "tests/kernel/test_probes_machine.py::test_the_kernel_is_listed_with_its_types": (
         "sorts the names of all 40,000 functions of a guest's kernel: 2 minutes of user space"

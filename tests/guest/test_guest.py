@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from guest import matrix
 from guest.boot import Guest
-from guest.packages import RELEASES, Kernel, MissingError, fetch_kernel, install_tools
+from guest.packages import RELEASES, Kernel, MissingError, fetch_kernel, fetch_package, install_tools
 from guest.runs import PROJECT, End, Guests, environment, follow
 from guest.selection import BOOTS, KEPT, LEFT_OUT, RAN_NOWHERE, TARGETS, Boot
 from guest.summary import Summary
@@ -45,6 +46,7 @@ def guests(
 ) -> Iterator[Guests]:
     """Start all boots that this run asks for: they do not wait for each other's tests."""
     write_byte_code()
+    fetch_programs()
     names = {item.callspec.params.get("boot") for item in request.session.items if hasattr(item, "callspec")}
     expression = request.config.getoption("--guest-tests")
     with Guests() as guests:
@@ -57,6 +59,13 @@ def guests(
                     continue  # its test says so
                 guests.start(boot, kernel, tmp_path_factory.mktemp("guest"), expression)
         yield guests
+
+
+def fetch_programs() -> None:
+    """Fetch the programs that tests trace: a guest has no network. What is missing is told by its test."""
+    for package in ("fzf", "ripgrep"):
+        with suppress(MissingError):
+            fetch_package(package)
 
 
 def write_byte_code() -> None:

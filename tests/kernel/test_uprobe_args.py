@@ -65,6 +65,13 @@ def test_an_expression(shapes: str, expression: str, value: str) -> None:
     assert printed(shapes, LONG, expression) == [value]
 
 
+def test_all_arguments_at_once(shapes: str) -> None:
+    """What no program can read (structs by value) is left out."""
+    script = f'uprobe:{shapes}:cpp:"ns::make*" {{ print(args); @ = *args; print(@.last); }}'
+    shown = "{ .number = 9, .last = 77 }"
+    assert run(script, command=[shapes]).text == f"{shown}\n77\n\n\n@: {shown}\n"
+
+
 def test_a_result_in_memory_moves_the_arguments(shapes: str) -> None:
     """A pointer to where the result is to be put takes the first register, a struct by value takes two."""
     values = printed(shapes, "ns::make", "args.number", "args.last")

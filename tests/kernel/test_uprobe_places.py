@@ -183,6 +183,23 @@ def test_a_process_in_another_mount_namespace(tmp_path: Path) -> None:
     assert rows == [(f"uprobe:/proc/{child.pid}/root/plain:hidden", "hidden")] * 2
 
 
+def test_a_process_in_another_mount_namespace_and_pid_namespace(tmp_path: Path) -> None:
+    """It has the number 1 inside; a probe knows it by the one outside."""
+    build_program("plain.c", tmp_path, "-static")
+    command = ["unshare", "--pid", "--fork", sys.executable, "-c", _IN_ANOTHER_ROOT, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        (pid,) = map(int, Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split())
+        assert Path(f"/proc/{pid}/status").read_text().split("NSpid:")[1].split("\n")[0].split() == [str(pid), "1"]
+        with session("uprobe:/plain:hidden { print((func, pid)); }", pid=pid) as opened:
+            child.stdin.write("\n")
+            child.stdin.flush()
+            rows = [event.value for event in opened if isinstance(event, Row)]
+    assert rows == [("hidden", pid)] * 2
+
+
 def test_every_boundary_of_a_library_is_that_of_objdump() -> None:
     path = os.path.realpath("/lib/x86_64-linux-gnu/libc.so.6")
     elf = Elf(Path(path).read_bytes(), path)

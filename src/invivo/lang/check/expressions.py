@@ -14,6 +14,7 @@ from invivo.lang.check.operators import check_binary, check_increment, check_ter
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.statements import check_block, check_if
 from invivo.lang.check.values import (
+    check_all_arguments,
     check_cast,
     check_elements,
     check_index,
@@ -25,6 +26,7 @@ from invivo.lang.check.values import (
     check_string,
     check_tuple_index,
     check_variable,
+    is_args,
 )
 from invivo.library.spelling import literal_type
 
@@ -47,6 +49,8 @@ def check_expression(c: Checker, node: ast.Expr) -> Type | None:
             return check_variable(c, node)
         case ast.MapAccess():
             return check_map_read(c, node)
+        case ast.Unary() if is_args(node):
+            return check_all_arguments(c, node)
         case ast.Unary():
             return check_unary(c, node)
         case ast.Increment():

@@ -56,8 +56,7 @@ def check_name(c: Checker, node: ast.Name) -> Type | None:
     if (match := _ARGUMENT.match(node.name)) is not None:
         return _check_numbered(c, node, int(match[1]))
     if node.name == "args":
-        c.error(Code.NOT_SUPPORTED, node, "args as a whole is not supported yet", "name a field: args.NAME")
-        return None
+        return check_all_arguments(c, node)
     if node.name in c.defines:
         return _check_define(c, node, c.defines[node.name])
     constant = c.target.enum_constant(node.name)
@@ -304,25 +303,23 @@ def field_hint(name: str, names: list[str]) -> str | None:
     return f"it has {', '.join(named[:_FIELDS_SHOWN])}{more}" if named else None
 
 
+def check_all_arguments(c: Checker, node: ast.Expr) -> Type | None:
+    """``args`` (``*args``) alone: a record of all arguments that can be read."""
+    if not _has_arguments(c, node):
+        return None
+    record = c.instance.stands_for.get(node)
+    if record is None:
+        names = tuple(each.name for each in c.context.arguments if not isinstance(each.access, OutOfReach))
+        span = node.span
+        members = tuple(ast.Member(span, ast.Name(span, "args"), name, span, False) for name in names)
+        record = c.instance.stands_for[node] = ast.RecordExpr(span, names, members)
+    return c.check(record)
+
+
 def _check_argument(c: Checker, node: ast.Member) -> Type | None:
+    if not _has_arguments(c, node.object):
+        return None
     context = c.context
-    if "args" not in context.features and context.provider == "uprobe":
-        c.error(
-            Code.NOT_HERE,
-            node.object,
-            f"no debug information tells the arguments of {c.instance.plan.points[0].name}",
-            "arg0, arg1 ... are there; programs built with -g have it, others a debug package",
-        )
-        return None
-    if "args" not in context.features:
-        c.error(
-            Code.NOT_HERE,
-            node.object,
-            "The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes "
-            f"({context.provider} used here)",
-            "numbered arguments are there: arg0, arg1 ..." if "argN" in context.features else where(c, "args"),
-        )
-        return None
     c.refuse_in_for(node.object, "args")
     for argument in context.arguments:
         if argument.name == node.name:
@@ -336,6 +333,28 @@ def _check_argument(c: Checker, node: ast.Member) -> Type | None:
             return argument.type
     _unknown_field(c, node, c.instance.plan.points[0].name, [a.name for a in context.arguments])
     return None
+
+
+def _has_arguments(c: Checker, node: ast.Expr) -> bool:
+    context = c.context
+    if "args" not in context.features and context.provider == "uprobe":
+        c.error(
+            Code.NOT_HERE,
+            node,
+            f"no debug information tells the arguments of {c.instance.plan.points[0].name}",
+            "arg0, arg1 ... are there; programs built with -g have it, others a debug package",
+        )
+        return False
+    if "args" not in context.features:
+        c.error(
+            Code.NOT_HERE,
+            node,
+            "The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes "
+            f"({context.provider} used here)",
+            "numbered arguments are there: arg0, arg1 ..." if "argN" in context.features else where(c, "args"),
+        )
+        return False
+    return True
 
 
 def check_tuple_index(c: Checker, node: ast.TupleIndex) -> Type | None:
