@@ -112,7 +112,7 @@ def test_only_probes_that_match_the_filter(capfd: pytest.CaptureFixture[str]) ->
     assert printed.out.startswith("here\n")
     assert "Attached 2 probes" in printed.err
     assert run_words(["--probe-filter", "nothing", "-e", "t:syscalls:sys_enter_getppid /0/ { }"]) == 1
-    assert "no probe of this script can be attached" in capfd.readouterr().err
+    assert "ERROR: No probes to attach\n" in capfd.readouterr().err
     assert run_words(["--probe-filter", "(", "-e", program]) == 1
     assert "Invalid regular expression for --probe-filter" in capfd.readouterr().err
 

@@ -279,7 +279,7 @@ def _list(arguments: Arguments) -> int:
 
 def _source(arguments: Arguments) -> SourceFile:
     text = arguments.value("e")
-    if text is not None:
+    if text:
         return SourceFile("stdin", decoded(text.encode("utf-8", "surrogateescape")))
     if not arguments.words:
         raise FatalError("USAGE: filename or -e 'program' required.")

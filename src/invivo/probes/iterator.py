@@ -38,7 +38,8 @@ def _check(spec: ProbeSpec) -> None:
     if len(pin) > 1:
         raise wrong_number("iter", "1 or 2", len(spec.fields))
     if names.is_wildcard(kind):
-        raise malformed("iter probes do not take wildcards", "`invivo list 'iter:*'` shows what there is")
+        hint = "`invivo list 'iter:*'` shows what there is"
+        raise malformed("iter probes do not take wildcards", hint, "iter probe type does not support wildcards")
 
 
 def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:

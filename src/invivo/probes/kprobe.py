@@ -99,12 +99,14 @@ def _check(spec: ProbeSpec) -> None:
 def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     probe = canonical(spec.provider, spec.fields)
     module, function, offset = _parts(spec)
+    if function[:1].isdigit() and not facts.unsafe:
+        raise malformed("Probing by address requires --unsafe")
     if not facts.has("kprobe"):
         raise unavailable(
             probe, "the kernel was built without kprobes (CONFIG_KPROBE_EVENTS)", "try a tracepoint or rawtracepoint"
         )
     if function[:1].isdigit():
-        return [_at_address(spec, parse_number(function) or 0, facts)]
+        return [_at_address(spec, parse_number(function) or 0)]
     if names.is_wildcard(function) or (names.is_wildcard(module) and module != "*"):
         found = _matching(probe, module, function, facts)
     elif module not in ("*", VMLINUX):
@@ -119,9 +121,7 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     ]
 
 
-def _at_address(spec: ProbeSpec, address: int, facts: Facts) -> AttachPoint:
-    if not facts.unsafe:
-        raise malformed("Probing by address requires --unsafe")
+def _at_address(spec: ProbeSpec, address: int) -> AttachPoint:
     return AttachPoint(spec.provider, canonical(spec.provider, spec.fields), "", KernelFunction("", 0, address=address))
 
 

@@ -63,6 +63,8 @@ def counter_of(spec: ProbeSpec, counters: Sequence[Counter]) -> Counter | None:
 
 def no_counter(spec: ProbeSpec, counters: Sequence[Counter]) -> NoSuchProbeError:
     """Return the error for a name that no counter has."""
+    if names.is_wildcard(spec.fields[0]):
+        return malformed(f"wildcards are not allowed for {spec.provider} probe type")
     hint = names.did_you_mean(spec.fields[0], [known.name for known in counters])
     return malformed(f"{spec.fields[0]} is not a {spec.provider} probe", hint)
 

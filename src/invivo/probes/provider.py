@@ -195,9 +195,9 @@ def module_and_name(fields: tuple[str, ...]) -> tuple[str, str]:
     return modules[0] if modules else "*", name
 
 
-def malformed(message: str, hint: str | None = None) -> NoSuchProbeError:
+def malformed(message: str, hint: str | None = None, classic: str = "") -> NoSuchProbeError:
     """Return the error for an attach point that is wrong whatever the machine has."""
-    return NoSuchProbeError(message, hint, malformed=True)
+    return NoSuchProbeError(message, hint, malformed=True, classic=Classic(classic))
 
 
 def unavailable(probe: str, reason: str, hint: str | None = None, classic: Classic | None = None) -> NoSuchProbeError:

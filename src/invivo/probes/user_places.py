@@ -57,7 +57,7 @@ def parse_location(provider: str, text: str, *, cpp: bool) -> Location:
     if offset is None:
         raise malformed(f"Invalid offset: {offsets[0]}")
     if provider == "uretprobe":
-        raise malformed("uretprobes cannot be attached at function offset")
+        raise malformed("uretprobes cannot be attached at function offset", classic="Offset not allowed")
     if names.is_wildcard(function):
         raise malformed("Cannot use wildcards with an offset")
     return Location(function, offset, cpp=cpp)

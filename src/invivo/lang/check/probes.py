@@ -13,6 +13,7 @@ from invivo.library import find_builtin
 from invivo.library.record import Config
 from invivo.target import AttachPoint, NoSuchProbeError, ProbeSpec, Target
 
+_NO_PROBES = "No probes to attach"
 _NUMBERED = re.compile(r"arg\d+\Z")
 
 
@@ -41,9 +42,11 @@ def expand_probes(
         instances += [Instance(probe, plan) for plan in target.plan(points, uses)]
     _refuse_same_names(script, diagnostics)
     if not script.probes:
-        diagnostics.error(Code.NO_MATCH, None, "there is no probe in this script", "begin { ... } runs at once")
+        hint = None if bpftrace else "begin { ... } runs at once"
+        diagnostics.error(Code.NO_MATCH, None, "there is no probe in this script", hint, classic=_NO_PROBES)
     elif not instances and not diagnostics.has_errors:
-        diagnostics.error(Code.NO_MATCH, script.probes[0].span, "no probe of this script can be attached")
+        span = None if bpftrace else script.probes[0].span
+        diagnostics.error(Code.NO_MATCH, span, "no probe of this script can be attached", classic=_NO_PROBES)
     if not diagnostics.has_errors:
         _check_limits(script, total, len(instances), config, diagnostics, bpftrace=bpftrace)
     return instances
@@ -87,6 +90,9 @@ def points_of(
     probe: ast.Probe, target: Target, config: Config, diagnostics: Diagnostics, *, bpftrace: bool
 ) -> list[AttachPoint]:
     """Return where a probe is attached; what is missing is reported as ``missing_probes`` says."""
+    if bpftrace and (iterator := _among_others(probe)) is not None:
+        diagnostics.error(Code.BAD_ATTACH_POINT, iterator.span, "Only single iter attach point is allowed.")
+        return []
     points: list[AttachPoint] = []
     pruned = False
     for written in probe.attach_points:
@@ -115,6 +121,12 @@ def points_of(
             "If this is expected, set the 'missing_probes' config variable to 'warn'.",
         )
     return points
+
+
+def _among_others(probe: ast.Probe) -> ast.AttachPoint | None:
+    """The first iterator of several attach points."""
+    iterators = (each for each in probe.attach_points if each.provider.lower() in ("iter", "it"))
+    return next(iterators, None) if len(probe.attach_points) > 1 else None
 
 
 def _first_there(written: ast.AttachPoint, target: Target) -> Sequence[AttachPoint]:

@@ -155,9 +155,11 @@ class Cursor:
         code: Code = Code.SYNTAX,
         notes: tuple[Note, ...] = (),
         resume: int | None = None,
+        classic: str = "",
     ) -> NoReturn:
         """Give up at the current token, or at a span."""
-        raise Failure(Diagnostic(code, span or self.token_span(), message, hint, notes=notes), resume)
+        found = Diagnostic(code, span or self.token_span(), message, hint, notes=notes, classic=classic)
+        raise Failure(found, resume)
 
     def fail_expected(self, what: str, hint: str | None = None, notes: tuple[Note, ...] = ()) -> NoReturn:
         """Say what should stand here, and what does."""

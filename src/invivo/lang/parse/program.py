@@ -341,6 +341,9 @@ def _attach_points(c: Cursor) -> ast.AttachPoint:
 
 
 def _attach_point(c: Cursor) -> ast.AttachPoint:
+    if c.text == "{":
+        message, hint = "expected a probe, found '{'", "a probe is written provider:target { ... }"
+        c.fail(message, hint, code=Code.BAD_ATTACH_POINT, classic="No attach points for probe")
     if c.text == "/*" or (c.kind in ("end", "op") and c.text in ("", "{", ",", "/", ";", ")", "]", "=")):
         c.fail_expected("a probe", "a probe is written provider:target { ... }")
     text, start = c.source.text, c.start
@@ -350,6 +353,7 @@ def _attach_point(c: Cursor) -> ast.AttachPoint:
         c.fail(error.message, error.hint, span=Span(c.source, error.start, error.end), code=Code.BAD_ATTACH_POINT)
     span = Span(c.source, start, written.end)
     if not written.parts[0]:
-        c.fail("expected the name of a provider before ':'", span=span, code=Code.BAD_ATTACH_POINT)
+        message = "expected the name of a provider before ':'"
+        c.fail(message, span=span, code=Code.BAD_ATTACH_POINT, classic="No attach points for probe")
     c.jump(written.end)
     return ast.AttachPoint(span, written.expanded, written.parts[0], written.parts[1:], written.label)
