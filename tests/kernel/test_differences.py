@@ -108,7 +108,7 @@ def test_a_number_that_is_wider_than_its_variable() -> None:
 @pytest.mark.parametrize(
     ("program", "ours", "theirs"),
     [
-        ("BEGIN { $x = 6; print($x / 2); }", [], ["signed operands for '/' can lead to undefined behavior"]),
+        ("BEGIN { $x = (int32)6; print($x / 2); }", [], ["signed operands for '/' can lead to undefined behavior"]),
         ("BEGIN { while (0) { } }", [], ["While loops are deprecated"]),
         ("#include <linux/fs.h>\nBEGIN { }", ["linux/fs.h is not read"], []),
         ("BEGIN { $x = (uint8)1; $y = (uint8)$x; }", ["Unnecessary cast"], ["Unnecessary cast"]),

@@ -29,7 +29,7 @@ _PERF = t.Stack(True, t.StackMode.PERF, 3)
         (t.Array(t.Array(t.INT32, 3), 2), "int32[3][2]"),
         (t.Struct("union", "", 8), "union"),
         (t.Tuple((t.INT8, t.String(2))), "(int8,string[2])"),
-        (t.NamedTuple(("a", "b"), (t.INT8, t.BOOL)), "(a=int8,b=bool)"),
+        (t.NamedTuple(("a", "b"), (t.INT8, t.BOOL)), "record { .a = int8, .b = bool }"),
         (_PERF, "kstack_t"),
         (t.Stack(False, t.StackMode.RAW, 1), "ustack_t"),
         (t.ProbeName(), "string"),

@@ -12,7 +12,7 @@ from invivo.ir.layout import LossKind
 from invivo.ir.ops import AtomicOp, BinaryOp, CompareOp, Operand
 from invivo.ir.types import Type
 from invivo.library.record import Builtin, Emit, Place, Site
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell, spell_kind
 
 
 def _signed(site: Site) -> bool:
@@ -75,7 +75,7 @@ _MAX_BITS = 5
 def _check_hist(site: Site) -> Type:
     source = site.type(0)
     if not isinstance(source, t.Int | t.Bool | t.Enumeration):
-        site.error(Code.BAD_ARGUMENT, f"hist() only supports integer arguments ({spell(source)} provided)", argument=0)
+        site.error(Code.BAD_ARGUMENT, f"hist() only supports int arguments ({spell_kind(source)} provided)", argument=0)
     bits = site.literal(1) if site.arity > 1 else 0
     if not isinstance(bits, int) or not 0 <= bits <= _MAX_BITS:
         found = f"bits {bits}" if isinstance(bits, int) else "bits"
@@ -139,16 +139,21 @@ def highest_bit(emit: Emit, value: Operand) -> Operand:
 
 
 _MAX_LINEAR = 1000
+_RANGE = (
+    "min value (must be non-negative literal)",
+    "max value (must be non-negative literal)",
+    "step value",
+)
 
 
 def _check_lhist(site: Site) -> Type:
     _signed(site)
     numbers = [site.literal(index) for index in (1, 2, 3)]
     for index, number in enumerate(numbers):
-        if not isinstance(number, int):
+        if not isinstance(number, int) or number < 0:
             site.error(
                 Code.BAD_ARGUMENT,
-                "lhist() expects integer literals for min, max and step",
+                f"lhist: invalid {_RANGE[index]}",
                 "lhist(value, min, max, step)",
                 index + 1,
             )
@@ -157,10 +162,8 @@ def _check_lhist(site: Site) -> Type:
     problem = None
     if step < 1:
         problem = f"lhist() step must be >= 1 ({step} provided)"
-    elif low >= high:
+    elif low > high:
         problem = f"lhist() min must be less than max (provided min {low} and max {high})"
-    elif low < 0:
-        problem = f"lhist() min must be non-negative (provided min {low})"
     elif (high - low) // step > _MAX_LINEAR:
         problem = f"lhist() too many buckets, must be <= {_MAX_LINEAR} (would need {(high - low) // step})"
     elif step > high - low:

@@ -9,7 +9,7 @@ from invivo.ir.format import parse_format
 from invivo.ir.ops import Operand
 from invivo.ir.types import Type
 from invivo.library.record import Builtin, Emit, Place, Site
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell_kind
 
 _MOST = 3  # values, of bpf_trace_printk
 _CONVERSIONS = ("d", "i", "u", "x", "p", "s")
@@ -18,24 +18,27 @@ _CONVERSIONS = ("d", "i", "u", "x", "p", "s")
 def _check_debugf(site: Site) -> Type:
     text = site.literal(0)
     if not isinstance(text, str):
-        site.error(Code.BAD_FORMAT, "debugf() expects a format string literal as first argument", argument=0)
+        site.error(
+            Code.BAD_FORMAT, f"debugf() expects a string literal ({spell_kind(site.type(0))} provided)", argument=0
+        )
         return t.VOID
     directives = parse_format(text).directives
     supplied = site.arity - 1
     if supplied > _MOST:
-        site.error(Code.LIMIT, f"debugf() can show at most {_MOST} values ({supplied} given)")
+        site.error(Code.LIMIT, f"cannot use more than {_MOST} conversion specifiers")
     elif len(directives) != supplied:
         size = "not enough" if supplied < len(directives) else "too many"
         site.error(
             Code.BAD_FORMAT,
-            f"debugf: {size} arguments for format string ({supplied} supplied, {len(directives)} expected)",
+            f"{size} arguments for format string ({supplied} supplied, {len(directives)} expected)",
         )
     else:
         for index, directive in enumerate(directives):
             _check_value(site, directive.conversion, index + 1)
     site.warning(
         Code.DEPRECATED,
-        "The debugf() builtin is not recommended for production use.",
+        "The debugf() builtin is not recommended for production use. "
+        "For more information see bpf_trace_printk in bpf-helpers(7).",
         "it writes to /sys/kernel/tracing/trace_pipe, which everybody shares",
     )
     return t.VOID
@@ -44,10 +47,12 @@ def _check_debugf(site: Site) -> Type:
 def _check_value(site: Site, conversion: str, index: int) -> None:
     type_ = site.type(index)
     if conversion not in _CONVERSIONS:
-        site.error(Code.BAD_FORMAT, f"unsupported format specifier: {conversion}", "the kernel knows d u x p s", 0)
+        site.error(
+            Code.BAD_FORMAT, f"Invalid format specifier for `debugf`: {conversion}", "the kernel knows d u x p s", 0
+        )
     elif (conversion == "s") != isinstance(type_, t.String):
         site.error(
-            Code.BAD_FORMAT, f"unsupported format specifier for type '{spell(type_)}': {conversion}", argument=index
+            Code.BAD_FORMAT, f"Type does not match format specifier: {conversion}", argument=index, at_argument=True
         )
 
 

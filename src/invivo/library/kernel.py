@@ -8,7 +8,7 @@ from invivo.ir import types as t
 from invivo.ir.ops import CompareOp, Kind, Operand, Value
 from invivo.ir.types import Type
 from invivo.library.record import Builtin, Emit, Place, Site
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell, spell_kind
 from invivo.library.strings import check_length
 
 # -- paths and sockets -------------------------------------------------------------------------
@@ -82,7 +82,11 @@ def _lower_cookie(emit: Emit, place: Place | None) -> Operand:
 def _check_per_cpu(site: Site) -> Type:
     name = site.literal(0)
     if not isinstance(name, str):
-        site.error(Code.BAD_ARGUMENT, "percpu_kaddr() expects a string literal", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"percpu_kaddr() expects a string literal ({spell_kind(site.type(0))} provided)",
+            argument=0,
+        )
     elif site.target.per_cpu_variable(name) is None:
         site.error(Code.UNKNOWN_SYMBOL, f'Could not resolve variable "{name}" from BTF', argument=0)
     elif site.target.kernel_address(name) is None:
@@ -118,7 +122,9 @@ def _lower_per_cpu(emit: Emit, place: Place | None) -> Operand:
 def _check_group(site: Site) -> Type:
     path = site.literal(0)
     if not isinstance(path, str):
-        site.error(Code.BAD_ARGUMENT, "cgroupid() expects a string literal", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT, f"cgroupid() expects a string literal ({spell_kind(site.type(0))} provided)", argument=0
+        )
     elif site.target.cgroup_id(path) is None:
         site.error(Code.BAD_ARGUMENT, f'Failed to get `cgroupid` for path: "{path}"', "a path below /sys/fs/cgroup", 0)
     return t.UINT64
@@ -130,8 +136,8 @@ def _lower_group(emit: Emit, place: Place | None) -> Operand:
 
 def _check_group_path(site: Site) -> Type:
     if not isinstance(site.type(0), t.Int):
-        found = spell(site.type(0))
-        site.error(Code.BAD_ARGUMENT, f"cgroup_path() expects a control group's id ('{found}' provided)", argument=0)
+        found = spell_kind(site.type(0))
+        site.error(Code.BAD_ARGUMENT, f"cgroup_path() only supports int arguments ({found} provided)", argument=0)
     if site.arity == 1:
         return t.CgroupPath()
     wanted = site.literal(1)

@@ -15,7 +15,7 @@ from invivo.library.record import Builtin, Emit, Place, Site
 
 def _needs_map(site: Site) -> bool:
     if site.map(0) is None:
-        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects a map to be provided", argument=0)
+        site.error(Code.BAD_ARGUMENT, f"{site.name}() expects a map to be provided", argument=0, at_argument=True)
         return False
     return True
 
@@ -24,7 +24,9 @@ def _check_whole(site: Site) -> Type:
     if _needs_map(site):
         if site.has_keys(0):
             hint = f"write {site.name}({site.map(0)}); delete({site.map(0)}, key) removes one element"
-            site.error(Code.BAD_ARGUMENT, f"{site.name}() works on a whole map, not on one element", hint, 0)
+            site.error(
+                Code.BAD_ARGUMENT, f"{site.name}() works on a whole map, not on one element", hint, 0, at_argument=True
+            )
         site.use_map(0)
     return t.VOID
 
@@ -99,7 +101,10 @@ def _check_has_key(site: Site) -> Type:
     if _needs_map(site):
         if site.map_is_scalar(0):
             site.error(
-                Code.KEY_MISMATCH, "call to has_key() expects a map with explicit keys (non-scalar map)", argument=0
+                Code.KEY_MISMATCH,
+                "call to has_key() expects a map with explicit keys (non-scalar map)",
+                argument=0,
+                at_argument=True,
             )
         else:
             _use_element(site)
@@ -131,11 +136,22 @@ def _lower_find(emit: Emit, place: Place | None) -> Operand:
 def _check_len(site: Site) -> Type:
     if site.map(0) is None:
         if not isinstance(site.type(0), t.Stack):
-            site.error(Code.BAD_ARGUMENT, "len() expects a map or stack to be provided", argument=0)
+            site.error(Code.BAD_ARGUMENT, "len() expects a map or stack to be provided", argument=0, at_argument=True)
     elif site.map_is_scalar(0):
-        site.error(Code.KEY_MISMATCH, "call to len() expects a map with explicit keys (non-scalar map)", argument=0)
+        site.error(
+            Code.KEY_MISMATCH,
+            "call to len() expects a map with explicit keys (non-scalar map)",
+            argument=0,
+            at_argument=True,
+        )
     elif site.has_keys(0):
-        site.error(Code.BAD_ARGUMENT, "len() works on a whole map, not on one element", f"write len({site.map(0)})", 0)
+        site.error(
+            Code.BAD_ARGUMENT,
+            "len() works on a whole map, not on one element",
+            f"write len({site.map(0)})",
+            0,
+            at_argument=True,
+        )
     else:
         site.use_map(0)
     return t.INT64

@@ -24,7 +24,7 @@ from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import Type
 from invivo.library.access import read_helper, read_string_helper
 from invivo.library.record import Builtin, Emit, FieldSource, Lower, Place, Site
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell, spell_kind
 
 _MAX_ARGUMENTS = 128
 _NUMBERS = (t.Int, t.Bool, t.Enumeration, t.Pointer)
@@ -41,7 +41,9 @@ def _written(literal: int | str | None) -> str:
 def _check_format(site: Site) -> Type:
     text = site.literal(0)
     if not isinstance(text, str):
-        site.error(Code.BAD_FORMAT, f"{site.name}() expects a format string literal as first argument", argument=0)
+        site.error(
+            Code.BAD_FORMAT, f"{site.name}() expects a string literal ({spell_kind(site.type(0))} provided)", argument=0
+        )
         return t.VOID
     directives = parse_format(text).directives
     supplied = site.arity - 1
@@ -51,7 +53,7 @@ def _check_format(site: Site) -> Type:
         size = "not enough" if supplied < len(directives) else "too many"
         site.error(
             Code.BAD_FORMAT,
-            f"{site.name}: {size} arguments for format string ({supplied} supplied, {len(directives)} expected)",
+            f"{size} arguments for format string ({supplied} supplied, {len(directives)} expected)",
             f"'{stray}' is no conversion; %% writes a percent sign" if stray else None,
         )
         return t.VOID
@@ -118,14 +120,16 @@ def _check_print(site: Site) -> Type:
         for index in range(1, site.arity):
             number = site.literal(index)
             if not isinstance(number, int):
-                site.error(
-                    Code.BAD_ARGUMENT, "print() expects literals for top and div", "print(@map, top, div)", index
-                )
+                what = f"print() expects a int literal ({spell_kind(site.type(index))} provided)"
+                site.error(Code.BAD_ARGUMENT, what, "print(@map, top, div)", index)
             elif number < 0:
                 site.error(Code.BAD_ARGUMENT, f"print() cannot use a negative number ({number})", argument=index)
+        if site.arity > 1 and isinstance(site.map_value(0), t.Stats):
+            what = "print()'s top and div arguments are ignored when used on stats() maps."
+            site.warning(Code.BAD_ARGUMENT, what, argument=1)
         return t.VOID
     if site.arity > 1:
-        site.error(Code.BAD_ARGUMENT, "Non-map print() only takes 1 argument", argument=1)
+        site.error(Code.BAD_ARGUMENT, f"Non-map print() only takes 1 argument, {site.arity} found", argument=1)
     if site.map(0) is not None:
         value = site.map_value(0)
         site.use_key(0, None)
@@ -139,7 +143,7 @@ def _check_print(site: Site) -> Type:
             return t.VOID
     site_type = site.type(0)
     if isinstance(site_type, t.Void) and site.known(0):
-        site.error(Code.BAD_ARGUMENT, "print() needs a value", argument=0)
+        site.error(Code.BAD_ARGUMENT, f"{spell(site_type)} type passed to print() is not printable", argument=0)
     return t.VOID
 
 
@@ -160,7 +164,9 @@ def _lower_print(emit: Emit, place: Place | None) -> None:
 
 def _check_time(site: Site) -> Type:
     if site.arity and not isinstance(site.literal(0), str):
-        site.error(Code.BAD_ARGUMENT, "time() expects a format string literal", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT, f"time() expects a string literal ({spell_kind(site.type(0))} provided)", argument=0
+        )
     return t.VOID
 
 
@@ -172,7 +178,7 @@ def _check_exit(site: Site) -> Type:
     if site.arity and not isinstance(site.type(0), t.Int):
         site.error(
             Code.BAD_ARGUMENT,
-            f"exit() expects an integer as exit code ('{spell(site.type(0))}' provided)",
+            f"exit() only supports int arguments ({spell_kind(site.type(0))} provided)",
             argument=0,
         )
     return t.VOID
@@ -191,10 +197,14 @@ def _check_join(site: Site) -> Type:
     source = site.type(0)
     if not isinstance(source, t.Int | t.Pointer):
         site.error(
-            Code.BAD_ARGUMENT, f"join() expects an array of char pointers ('{spell(source)}' provided)", argument=0
+            Code.BAD_ARGUMENT,
+            f"join() only supports int or pointer arguments ({spell_kind(source)} provided)",
+            argument=0,
         )
     if site.arity == 2 and not isinstance(site.literal(1), str):
-        site.error(Code.BAD_ARGUMENT, "join() expects a string literal as separator", argument=1)
+        site.error(
+            Code.BAD_ARGUMENT, f"join() expects a string literal ({spell_kind(site.type(1))} provided)", argument=1
+        )
     return t.VOID
 
 
@@ -247,17 +257,19 @@ def _read_pointers(emit: Emit, base: Operand, space: t.AddressSpace, held: Place
 def _check_strftime(site: Site) -> Type:
     format_ = site.literal(0)
     if not isinstance(format_, str):
-        site.error(Code.BAD_ARGUMENT, "strftime() expects a format string literal as first argument", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT, f"strftime() expects a string literal ({spell_kind(site.type(0))} provided)", argument=0
+        )
         return t.Timestamp("", t.Clock.BOOT)
     if not isinstance(site.type(1), t.Int):
         site.error(
             Code.BAD_ARGUMENT,
-            f"strftime() expects nanoseconds as second argument ('{spell(site.type(1))}' provided)",
+            f"strftime() only supports int arguments ({spell_kind(site.type(1))} provided)",
             argument=1,
         )
     stamp = site.literal(1)
     if isinstance(stamp, int) and stamp < 0:
-        site.error(Code.BAD_ARGUMENT, f"strftime() can not take a negative timestamp ({stamp})", argument=1)
+        site.error(Code.BAD_ARGUMENT, "strftime() does not accept negative timestamps", argument=1)
     clock = site.clock(1)
     if clock is t.Clock.MONOTONIC:
         site.error(

@@ -9,6 +9,7 @@ from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import Type
 from invivo.library.access import load_access
 from invivo.library.record import Builtin, Emit, Place, Site
+from invivo.library.spelling import spell_kind
 
 
 def _check_retval(site: Site) -> Type:
@@ -41,10 +42,14 @@ def _check_reg(site: Site) -> Type:
     name = site.literal(0)
     names = dict(site.context.registers)
     if not isinstance(name, str):
-        site.error(Code.BAD_ARGUMENT, "reg() takes a register's name as a string", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT, f"reg() expects a string literal ({spell_kind(site.type(0))} provided)", argument=0
+        )
     elif name not in names:
         known = ", ".join(sorted(names))
-        site.error(Code.BAD_ARGUMENT, f"'{name}' is not a valid register on this architecture", f"one of {known}", 0)
+        site.error(
+            Code.BAD_ARGUMENT, f"'{name}' is not a valid register on this architecture (x86_64)", f"one of {known}", 0
+        )
     return t.UINT64
 
 

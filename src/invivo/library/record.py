@@ -173,7 +173,15 @@ class Site(Protocol):
     def use_map(self, index: int) -> None:
         """Note that a whole map is used: it must exist."""
 
-    def error(self, code: Code, message: str, hint: str | None = None, argument: int | None = None) -> None: ...
+    def error(
+        self,
+        code: Code,
+        message: str,
+        hint: str | None = None,
+        argument: int | None = None,
+        *,
+        at_argument: bool = False,
+    ) -> None: ...
     def warning(self, code: Code, message: str, hint: str | None = None, argument: int | None = None) -> None: ...
 
 

@@ -10,7 +10,7 @@ from invivo.ir.ops import AtomicOp, BinaryOp, CompareOp, Operand
 from invivo.ir.types import Type
 from invivo.library.aggregations import raise_extreme
 from invivo.library.record import Builtin, Emit, Place, Site
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell_kind
 from invivo.library.values import load_constant
 
 _MOST_INTERVALS = 1_000_000
@@ -26,19 +26,18 @@ def _check_tseries(site: Site) -> Type:
     site.unstable("tseries")
     source = site.type(0)
     if not isinstance(source, t.Int | t.Bool | t.Enumeration):
-        site.error(
-            Code.BAD_ARGUMENT, f"tseries() only supports integer arguments ({spell(source)} provided)", argument=0
-        )
+        what = f"tseries() only supports int arguments ({spell_kind(source)} provided)"
+        site.error(Code.BAD_ARGUMENT, what, argument=0)
     first = site.literal(0)
     signed = isinstance(source, t.Int | t.Enumeration) and source.signed
     signed = signed and not (isinstance(first, int) and first >= 0)
     reduce = _check_reduce(site)
     numbers = [site.literal(index) for index in (1, 2)]
     for index, number in enumerate(numbers):
-        if not isinstance(number, int):
+        if not isinstance(number, int) or number < 0:
             site.error(
                 Code.BAD_ARGUMENT,
-                "tseries() expects integer literals for interval_ns and num_intervals",
+                f"tseries: invalid {('interval_ns', 'num_intervals')[index]} value (must be non-negative literal)",
                 'tseries(value, interval_ns, num_intervals, "avg")',
                 index + 1,
             )
@@ -50,7 +49,7 @@ def _check_tseries(site: Site) -> Type:
     elif length < 1:
         problem = f"tseries() num_intervals must be >= 1 ({length} provided)"
     elif length > _MOST_INTERVALS:
-        problem = f"tseries() num_intervals must be <= {_MOST_INTERVALS} ({length} provided)"
+        problem = f"tseries() num_intervals must be < {_MOST_INTERVALS} ({length} provided)"
     elif length > _MOST_KEYED_INTERVALS and site.assigned_with_key:
         problem = f"tseries() num_intervals must be <= {_MOST_KEYED_INTERVALS} in a map with keys ({length} provided)"
     if problem is not None:

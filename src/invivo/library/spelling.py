@@ -27,12 +27,37 @@ def spell(type_: Type) -> str:
         case t.Tuple(elements):
             return f"({','.join(spell(element) for element in elements)})"
         case t.NamedTuple(names, elements):
-            return f"({','.join(f'{n}={spell(e)}' for n, e in zip(names, elements, strict=True))})"
+            return f"record {{ {', '.join(f'.{n} = {spell(e)}' for n, e in zip(names, elements, strict=True))} }}"
         case t.Stack(kernel):
             return "kstack_t" if kernel else "ustack_t"
         case _:
             return _SIMPLE.get(type(type_), type(type_).__name__.lower())
 
+
+def spell_kind(type_: Type) -> str:
+    """Return the name of a type's kind, as bpftrace's messages and ``typeinfo`` have it: ``int``, ``pointer``."""
+    match type_:
+        case t.Int() | t.Enumeration():
+            return "int"
+        case t.Struct():
+            return "c_struct"
+        case t.NamedTuple():
+            return "record"
+        case t.String() | t.ProbeName():
+            return "string"
+        case t.Stack(kernel):
+            return "kstack" if kernel else "ustack"
+        case _:
+            return _KINDS.get(type(type_)) or _SIMPLE.get(type(type_), type(type_).__name__.lower())
+
+
+_KINDS: dict[type, str] = {
+    t.Pointer: "pointer",
+    t.Array: "array",
+    t.Tuple: "tuple",
+    t.Buffer: "buffer",
+    t.MacAddress: "mac_address",
+}
 
 _SIMPLE: dict[type, str] = {
     t.Void: "void",

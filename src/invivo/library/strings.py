@@ -8,7 +8,7 @@ from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import Type
 from invivo.library.access import common_alignment, guard_string, read_helper, read_string_helper
 from invivo.library.record import Builtin, Emit, Place, Site
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell, spell_kind
 
 
 def _is_address(type_: Type) -> bool:
@@ -33,7 +33,7 @@ def _check_str(site: Site) -> Type:
             return t.String(min(source.length + 1, limit))
         site.error(
             Code.BAD_ARGUMENT,
-            f"str() expects a string, integer or pointer argument ('{spell(source)}' provided)",
+            f"str() expects a string, integer or a pointer type as first argument ({spell(source)} provided)",
             argument=0,
         )
     return t.String(limit)
@@ -45,7 +45,7 @@ def check_length(site: Site, limit: int) -> int:
     if not isinstance(site.type(1), t.Int):
         site.error(
             Code.BAD_ARGUMENT,
-            f"{site.name}() expects an integer as length ('{spell(site.type(1))}' provided)",
+            f"{site.name}() only supports int arguments ({spell_kind(site.type(1))} provided)",
             argument=1,
         )
     if isinstance(length, int):
@@ -94,7 +94,7 @@ def _check_buf(site: Site) -> Type:
     if not in_memory and not _is_address(source):
         site.error(
             Code.BAD_ARGUMENT,
-            f"buf() expects an address, an array or a string ('{spell(source)}' provided)",
+            f"buf() expects an integer, string, or array argument but saw {spell_kind(source)}",
             argument=0,
         )
     elif site.arity == 2:
@@ -102,9 +102,8 @@ def _check_buf(site: Site) -> Type:
     elif in_memory:
         return t.Buffer(t.size_bytes(source))
     else:
-        site.error(
-            Code.BAD_ARGUMENT, "buf() expects a length argument for anything but an array", "buf(address, length)"
-        )
+        what = f"buf() expects a length argument for non-array type {spell_kind(source)}"
+        site.error(Code.BAD_ARGUMENT, what, "buf(address, length)")
     return t.Buffer(limit)
 
 
@@ -113,7 +112,7 @@ def _check_size(site: Site, limit: int) -> int:
     size = site.literal(1)
     if not isinstance(site.type(1), t.Int):
         site.error(
-            Code.BAD_ARGUMENT, f"buf() expects an integer as length ('{spell(site.type(1))}' provided)", argument=1
+            Code.BAD_ARGUMENT, f"buf() only supports int arguments ({spell_kind(site.type(1))} provided)", argument=1
         )
     if not isinstance(size, int):
         return limit
@@ -164,10 +163,8 @@ def _check_strncmp(site: Site) -> Type:
     _check_text(site, 0)
     _check_text(site, 1)
     length = site.literal(2)
-    if not isinstance(length, int):
-        site.error(Code.BAD_ARGUMENT, "strncmp() expects a literal length", argument=2)
-    elif length < 0:
-        site.error(Code.BAD_ARGUMENT, f"strncmp() cannot use negative length ({length})", argument=2)
+    if not isinstance(length, int) or length < 0:
+        site.error(Code.BAD_ARGUMENT, "Builtin strncmp requires a non-negative literal", argument=2)
     return t.UINT64
 
 
@@ -179,26 +176,30 @@ def _lower_strncmp(emit: Emit, place: Place | None) -> Operand:
 
 # -- bytes -------------------------------------------------------------------------------------
 
+_MAC_BYTES = 6
+
 
 def _check_mac(site: Site) -> Type:
     source = site.type(0)
-    if not _is_address(source) and not (isinstance(source, t.Array) and t.size_bytes(source) == 6):
-        site.error(
-            Code.BAD_ARGUMENT,
-            f"macaddr() expects a pointer to or an array of 6 bytes ('{spell(source)}' provided)",
-            argument=0,
-        )
+    if isinstance(site.literal(0), str):
+        site.error(Code.BAD_ARGUMENT, "macaddr() does not support literal string arguments", argument=0)
+    elif isinstance(source, t.Array | t.String):
+        if t.size_bytes(source) < _MAC_BYTES:
+            site.error(Code.BAD_ARGUMENT, "macaddr() argument must be at least 6 bytes in size", argument=0)
+    elif not _is_address(source):
+        what = f"macaddr() only supports array or pointer arguments ({spell_kind(source)} provided)"
+        site.error(Code.BAD_ARGUMENT, what, argument=0)
     return t.MacAddress()
 
 
 def _lower_mac(emit: Emit, place: Place | None) -> None:
     assert place is not None
-    if isinstance(emit.type(0), t.Array):
+    if isinstance(emit.type(0), t.Array | t.String):
         held = emit.address(0)
-        emit.b.copy(place.pointer, place.offset, held.pointer, held.offset, 6, 1)
+        emit.b.copy(place.pointer, place.offset, held.pointer, held.offset, _MAC_BYTES, 1)
         return
     target = emit.b.offset(place.pointer, place.offset)
-    emit.fault_guard(emit.b.call(read_helper(emit.space(0)), target, 6, emit.word(0)))
+    emit.fault_guard(emit.b.call(read_helper(emit.space(0)), target, _MAC_BYTES, emit.word(0)))
 
 
 _AF_INET, _AF_INET6 = 2, 10  # include/linux/socket.h
@@ -207,17 +208,17 @@ _AF_INET, _AF_INET6 = 2, 10  # include/linux/socket.h
 def _check_ntop(site: Site) -> Type:
     address = site.arity - 1
     source = site.type(address)
-    size = t.size_bytes(source) if isinstance(source, t.Array) else 0
-    if not isinstance(source, t.Int) and size not in (4, 16):
-        site.error(
-            Code.BAD_ARGUMENT,
-            f"ntop() expects an integer or an array of 4 or 16 bytes ('{spell(source)}' provided)",
-            argument=address,
-        )
+    size = t.size_bytes(source) if isinstance(source, t.Array | t.String) else 0
+    if isinstance(source, t.Array | t.String):
+        if size not in (4, 16):
+            site.error(Code.BAD_ARGUMENT, "ntop() argument must be 4 or 16 bytes in size", argument=address)
+    elif not isinstance(source, t.Int):
+        what = f"ntop() expects an integer or array argument, got {spell_kind(source)}"
+        site.error(Code.BAD_ARGUMENT, what, argument=address)
     if address and not isinstance(site.type(0), t.Int):
         site.error(
             Code.BAD_ARGUMENT,
-            f"ntop() expects an integer as address family ('{spell(site.type(0))}' provided)",
+            f"ntop() only supports int arguments ({spell_kind(site.type(0))} provided)",
             "AF_INET is 2, AF_INET6 is 10",
             0,
         )
@@ -229,9 +230,9 @@ def _lower_ntop(emit: Emit, place: Place | None) -> None:
     b = emit.b
     address = emit.arity - 1
     source = emit.type(address)
-    size = t.size_bytes(source) if isinstance(source, t.Array) else 4
+    size = t.size_bytes(source) if isinstance(source, t.Array | t.String) else 4
     b.zero(place.pointer, place.offset, 20, 4)
-    if isinstance(source, t.Array):
+    if isinstance(source, t.Array | t.String):
         held = emit.address(address)
         b.copy(place.pointer, place.offset + 4, held.pointer, held.offset, size, 1)
     else:
@@ -256,9 +257,13 @@ def _address_bytes(text: str) -> bytes | None:
 def _check_pton(site: Site) -> Type:
     text = site.literal(0)
     if not isinstance(text, str):
-        site.error(Code.BAD_ARGUMENT, "pton() expects a string literal", argument=0)
+        site.error(Code.BAD_ARGUMENT, "pton() expects an string literal at the first argument", argument=0)
         return t.Array(t.UINT8, 4)
     packed = _address_bytes(text)
+    if "." not in text and ":" not in text:
+        what = f"pton() expects an string argument of an IPv4/IPv6 address, got {text}"
+        site.error(Code.BAD_ARGUMENT, what, argument=0)
+        return t.Array(t.UINT8, 4)
     if packed is None:
         site.error(Code.BAD_ARGUMENT, f"pton() expects a valid IPv4/IPv6 address, got {text}", argument=0)
         return t.Array(t.UINT8, 16 if ":" in text else 4)
@@ -275,7 +280,9 @@ def _lower_pton(emit: Emit, place: Place | None) -> None:
 def _check_bswap(site: Site) -> Type:
     source = site.type(0)
     if not isinstance(source, t.Int):
-        site.error(Code.BAD_ARGUMENT, f"bswap() expects an integer ('{spell(source)}' provided)", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT, f"bswap() only supports integer arguments ({spell_kind(source)} provided)", argument=0
+        )
         return t.UINT64
     return t.Int(source.bits, False)
 

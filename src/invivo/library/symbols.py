@@ -10,7 +10,7 @@ from invivo.ir.ops import CompareOp, Operand
 from invivo.ir.types import StackMode, Type
 from invivo.library.probe import store_user_symbol
 from invivo.library.record import Builtin, Emit, Lower, Place, Site
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell_kind
 
 _DEFAULT_FRAMES = 127  # PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h
 _MAX_FRAMES = 1024
@@ -20,7 +20,7 @@ _EFAULT = 14
 def _check_address(site: Site) -> None:
     source = site.type(0)
     if not isinstance(source, t.Int | t.Pointer):
-        message = f"{site.name}() expects an integer or pointer argument ('{spell(source)}' provided)"
+        message = f"{site.name}() expects an integer or pointer argument"
         site.error(Code.BAD_ARGUMENT, message, argument=0)
 
 
@@ -56,8 +56,13 @@ def _stack_type(kernel: bool, site: Site) -> Type:
             mode = StackMode(name)
         else:
             modes = ", ".join(m.value for m in StackMode)
-            what = f"invalid stack mode: {name}" if name else "a stack mode or a number of frames is expected here"
-            site.error(Code.BAD_ARGUMENT, what, f"one of {modes}, or a number of frames", index)
+            what = f"{site.name}: invalid limit value"
+            if name:
+                what = "Error parsing stack mode: Invalid value for stack_mode: valid values are " + modes
+            elif site.arity == 2 and index == 0:
+                what = "Expected stack mode as first argument"
+            hint = f"one of {modes}, or a number of frames"
+            site.error(Code.BAD_ARGUMENT, what, hint, index, at_argument=bool(name))
     if not 0 < limit <= _MAX_FRAMES:
         site.error(
             Code.LIMIT,
@@ -113,7 +118,9 @@ def _lower_stack(kernel: bool) -> Lower:
 def _check_kaddr(site: Site) -> Type:
     name = site.literal(0)
     if not isinstance(name, str):
-        site.error(Code.BAD_ARGUMENT, "kaddr() expects a string literal", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT, f"kaddr() expects a string literal ({spell_kind(site.type(0))} provided)", argument=0
+        )
     elif site.target.kernel_address(name) is None:
         site.error(
             Code.UNKNOWN_SYMBOL,
@@ -133,9 +140,8 @@ def _check_space(space: t.AddressSpace, site: Site) -> Type:
     if isinstance(source, t.Pointer):
         return t.Pointer(source.pointee, space)
     if not isinstance(source, t.Int):
-        site.error(
-            Code.BAD_ARGUMENT, f"{site.name}() expects a pointer or an integer ('{spell(source)}' provided)", argument=0
-        )
+        what = f"{site.name}() only supports integer or pointer arguments ({spell_kind(source)} provided)"
+        site.error(Code.BAD_ARGUMENT, what, argument=0)
     return source
 
 

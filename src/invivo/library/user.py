@@ -12,7 +12,7 @@ from invivo.ir.ops import Kind, Operand
 from invivo.ir.types import AddressSpace, Type
 from invivo.library.access import load_access, read_word
 from invivo.library.record import Builtin, Emit, Place, Site
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell_kind
 
 
 def _check_uaddr(site: Site) -> Type:
@@ -70,8 +70,8 @@ def _lower_uaddr(emit: Emit, place: Place | None) -> Operand:
 
 def _check_unwatch(site: Site) -> Type:
     if not isinstance(site.type(0), t.Int | t.Pointer):
-        found = spell(site.type(0))
-        site.error(Code.BAD_ARGUMENT, f"unwatch() expects an address ('{found}' provided)", argument=0)
+        found = spell_kind(site.type(0))
+        site.error(Code.BAD_ARGUMENT, f"unwatch() only supports int arguments ({found} provided)", argument=0)
     return t.VOID
 
 

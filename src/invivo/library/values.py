@@ -159,7 +159,12 @@ _NAMESPACES = ("curr_ns", "init")
 def _check_id(site: Site) -> Type:
     if site.arity and site.identifier(0) not in _NAMESPACES:
         written = site.identifier(0) or site.literal(0) or ""
-        site.error(Code.BAD_ARGUMENT, f"Invalid PID namespace mode: {written} (expects: curr_ns or init)", argument=0)
+        site.error(
+            Code.BAD_ARGUMENT,
+            f"Invalid PID namespace mode: {written} (expects: curr_ns or init)",
+            argument=0,
+            at_argument=True,
+        )
     return t.UINT32
 
 
@@ -358,6 +363,7 @@ def _check_nsecs(site: Site) -> Type:
             f"Invalid timestamp mode: {site.identifier(0) or site.literal(0) or ''}",
             "one of boot, monotonic, tai, sw_tai",
             argument=0,
+            at_argument=True,
         )
     return t.UINT64
 

@@ -183,7 +183,9 @@ class CallSite:
         map_, key, variable = self.arguments
         if not isinstance(variable, ast.ScratchVariable) or not isinstance(map_, ast.MapAccess) or map_.keys:
             wrong, what = (1, "map without a key") if isinstance(variable, ast.ScratchVariable) else (2, "variable")
-            self.error(Code.BAD_ARGUMENT, f"find() expects a {what}", "find(@map, key, $variable)", wrong & 2)
+            self.error(
+                Code.BAD_ARGUMENT, f"find() expects a {what}", "find(@map, key, $variable)", wrong & 2, at_argument=True
+            )
             return t.BOOL
         if isinstance(key, _TYPES):
             self.error(Code.BAD_ARGUMENT, "a value is expected here, not a type", argument=1)
@@ -216,15 +218,26 @@ class CallSite:
         if name is not None:
             self._c.map(name).deleted = True
 
-    def error(self, code: Code, message: str, hint: str | None = None, argument: int | None = None) -> None:
+    def error(
+        self,
+        code: Code,
+        message: str,
+        hint: str | None = None,
+        argument: int | None = None,
+        *,
+        at_argument: bool = False,
+    ) -> None:
+        """What is wrong with an argument is shown there; bpftrace points at the call, except ``at_argument``."""
         if self.unknown:
             return  # what is wrong with an argument has been said, and it may be the reason
-        node = self._node if argument is None else self.arguments[argument]
+        node = self._place(argument) if argument is None or not at_argument else self.arguments[argument]
         self._c.error(code, node, message, hint)
 
     def warning(self, code: Code, message: str, hint: str | None = None, argument: int | None = None) -> None:
-        node = self._node if argument is None else self.arguments[argument]
-        self._c.diagnostics.warning(code, node.span, message, hint)
+        self._c.diagnostics.warning(code, self._place(argument).span, message, hint)
+
+    def _place(self, argument: int | None) -> ast.Node:
+        return self._node if argument is None or self._c.bpftrace else self.arguments[argument]
 
 
 def member_path(node: ast.Node) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from invivo.ir.types import Type
 from invivo.lang import ast
 from invivo.lang.check.scope import Checker
 from invivo.lang.check.typeexprs import resolve_type
-from invivo.library.spelling import spell
+from invivo.library.spelling import spell, spell_kind
 
 _HINT = "it may be made of literals, sizes, types and script parameters"
 
@@ -79,30 +79,4 @@ def check_typeinfo(c: Checker, node: ast.TypeInfo) -> Type | None:
     if type_ is None:
         return None
     type_id = type_.type_id if isinstance(type_, t.Struct) else 0
-    return stand_for(c, node, ("btf_id", "base_type", "full_type"), (type_id, _base(type_), spell(type_)))
-
-
-def _base(type_: Type) -> str:
-    match type_:
-        case t.Int() | t.Enumeration():
-            return "int"
-        case t.Struct():
-            return "c_struct"
-        case t.NamedTuple():
-            return "record"
-        case t.String() | t.ProbeName():
-            return "string"
-        case t.Stack(kernel):
-            return "kstack" if kernel else "ustack"
-        case _:
-            return _BASES.get(type(type_), spell(type_).partition("_t")[0])
-
-
-_BASES: dict[type, str] = {
-    t.Pointer: "pointer",
-    t.Array: "array",
-    t.Tuple: "tuple",
-    t.Buffer: "buffer",
-    t.MacAddress: "mac_address",
-    t.CgroupPath: "cgroup_path",
-}
+    return stand_for(c, node, ("btf_id", "base_type", "full_type"), (type_id, spell_kind(type_), spell(type_)))

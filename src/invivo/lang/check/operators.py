@@ -129,9 +129,8 @@ def check_binary(c: Checker, node: ast.Binary) -> Type | None:
         return t.String(len(constant) + 1)
     _check_literals(c, node)
     if node.op in ("&&", "||"):
-        for side, type_ in ((node.left, left), (node.right, right)):
-            if not is_condition(type_):
-                c.error(Code.BAD_OPERAND, side, f"The {node.op} operator can not be used on '{spell(type_)}'")
+        if not is_condition(left) or not is_condition(right):
+            _refuse_operands(c, node, left, right)
         return t.BOOL
     if node.op in COMPARISONS:
         _check_comparison(c, node, left, right)
@@ -156,19 +155,31 @@ def _check_comparison(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
     text = (t.String, t.ProbeName)
     if isinstance(left, text) and isinstance(right, text):
         if node.op not in ("==", "!="):
-            c.error(Code.BAD_OPERAND, node, f"The {node.op} operator can not be used on strings")
+            _refuse_operands(c, node, left, right)
         return
     if isinstance(left, _ORDERED) and isinstance(right, _ORDERED):
         _check_pointees(c, node, left, right)
         return
     if node.op in ("==", "!=") and comparable_memory(left, right):
         return
-    c.error(
-        Code.TYPE_MISMATCH,
-        node,
-        f"Type mismatch for '{node.op}': comparing '{spell(left)}' with '{spell(right)}'",
-        _comparison_hint(left, right),
-    )
+    _refuse_operands(c, node, left, right)
+
+
+def _refuse_operands(c: Checker, node: ast.Binary, left: Type, right: Type) -> None:
+    """Say what is wrong with two operands, in the neighbour's words."""
+    hint = _operand_hint(node.op, left, right)
+    if isinstance(left, t.Array) and isinstance(right, t.Array):
+        what = f"The {node.op} operator cannot be used on arrays."
+        if node.op in ("==", "!="):
+            same = "size" if left.length != right.length else "sized integer"
+            what = f"Only arrays of same {same} support comparison operators."
+        c.error(Code.BAD_OPERAND, node, what)
+    elif isinstance(left, t.Pointer) or isinstance(right, t.Pointer) or type(left) is type(right):
+        what = f"The {node.op} operator can not be used on expressions of types {spell(left)}, {spell(right)}"
+        c.error(Code.BAD_OPERAND, node, what, hint)
+    else:
+        what = f"Type mismatch for '{node.op}': comparing {spell(left)} with {spell(right)}"
+        c.error(Code.TYPE_MISMATCH, node, what, hint)
 
 
 def _check_pointees(c: Checker, node: ast.Binary, left: Type, right: Type) -> None:
@@ -178,12 +189,14 @@ def _check_pointees(c: Checker, node: ast.Binary, left: Type, right: Type) -> No
     c.diagnostics.warning(Code.TYPE_MISMATCH, node.span, f"comparison of distinct pointer types: {pointees}")
 
 
-def _comparison_hint(left: Type, right: Type) -> str | None:
+def _operand_hint(op: str, left: Type, right: Type) -> str | None:
     for one, other in ((left, right), (right, left)):
         if isinstance(one, t.String | t.ProbeName) and isinstance(other, t.Pointer):
             return "str() makes a string of a char pointer"
-        if isinstance(one, t.String) and other == t.INT8:
+        if isinstance(one, t.String) and other == t.INT8 and op in COMPARISONS:
             return "a character is a number: 'a' is 97"
+    if op not in COMPARISONS and (isinstance(left, t.Pointer) or isinstance(right, t.Pointer)):
+        return "(uint64)p is a pointer's address as a number"
     return None
 
 
@@ -204,16 +217,10 @@ def _check_arithmetic(c: Checker, node: ast.Binary, left: Type, right: Type) -> 
         case _:
             pass
     if not isinstance(left, _NUMBERS) or not isinstance(right, _NUMBERS):
-        wrong, side = (left, node.left) if not isinstance(left, _NUMBERS) else (right, node.right)
-        c.error(
-            Code.BAD_OPERAND,
-            side,
-            f"The {node.op} operator can not be used on expressions of type '{spell(wrong)}'",
-            "(uint64)p is a pointer's address as a number" if isinstance(wrong, t.Pointer) else None,
-        )
+        _refuse_operands(c, node, left, right)
         return None
     signed = arithmetic_signed(c, node, left, right)
-    if c.bpftrace and node.op in "/%" and signed:
+    if c.bpftrace and node.op in "/%" and signed and left != right:
         warn_signed_division(c, node, node.op)
     return t.Int(64, signed)
 

@@ -387,8 +387,7 @@ def _compound_type(c: Checker, node: ast.Assign, old: Type | None, value: Type) 
         return old
     numbers = (t.Int, t.Bool, t.Enumeration)
     if not isinstance(old, numbers) or not isinstance(value, numbers):
-        wrong = old if not isinstance(old, numbers) else value
-        c.error(Code.BAD_OPERAND, node, f"The {node.op}= operator can not be used on type '{spell(wrong)}'")
+        c.error(Code.BAD_OPERAND, node, f"Type mismatch for '{node.op}': comparing {spell(old)} with {spell(value)}")
         return None
     if node.op == "-":
         return t.INT64

@@ -257,7 +257,7 @@ def check_member(c: Checker, node: ast.Member) -> Type | None:
             if value is not None:
                 c.instance.constants[node] = value
             return object_.elements[object_.names.index(node.name)]
-        _unknown_field(c, node, spell(object_), list(object_.names))
+        _unknown_field(c, node, "Record", list(object_.names))
         return None
     while isinstance(object_, t.Pointer):
         object_ = object_.pointee
@@ -266,7 +266,8 @@ def check_member(c: Checker, node: ast.Member) -> Type | None:
         return None
     field = c.target.field(object_, node.name)
     if field is None:
-        _unknown_field(c, node, spell(object_), [f.name for f in c.target.fields(object_)])
+        owner = f"Struct/union of type '{spell(object_)}'"
+        _unknown_field(c, node, owner, [f.name for f in c.target.fields(object_)])
         return None
     if field.tag not in (None, "rcu", "user"):
         c.error(
@@ -362,10 +363,12 @@ def check_tuple_index(c: Checker, node: ast.TupleIndex) -> Type | None:
     if object_ is None:
         return None
     if not isinstance(object_, t.Tuple):
-        c.error(Code.BAD_OPERAND, node, f"Can not access index {node.index} on expression of type '{spell(object_)}'")
+        c.error(Code.BAD_OPERAND, node, f"Can not access index '{node.index}' on expression of type '{spell(object_)}'")
         return None
     if node.index >= len(object_.elements):
-        c.error(Code.BAD_INDEX, node, f"Invalid tuple index: {node.index}. Found {len(object_.elements)} elements")
+        c.error(
+            Code.BAD_INDEX, node, f"Invalid tuple index: {node.index}. Found {len(object_.elements)} elements in tuple."
+        )
         return None
     return object_.elements[node.index]
 
@@ -374,10 +377,11 @@ def check_index(c: Checker, node: ast.Index) -> Type | None:
     object_, index = c.check(node.object), c.check(node.index)
     if object_ is None or index is None:
         return None
-    if not isinstance(index, t.Int | t.Enumeration | t.Bool):
-        c.error(Code.BAD_INDEX, node.index, f"an index must be an integer, not '{spell(index)}'")
-        return None
     constant = c.folder(node.index)
+    if not isinstance(index, t.Int | t.Enumeration | t.Bool) or (c.bpftrace and _may_be_negative(c, node.index, index)):
+        what = f"The array index operator [] only accepts non-negative integer indices. Got: {spell(index)}"
+        c.error(Code.BAD_INDEX, node, what)
+        return None
     match object_:
         case t.Array(element, length) | t.Pointer(t.Array(element, length)):
             if isinstance(constant, int) and length and not 0 <= constant < length:
@@ -402,8 +406,24 @@ def check_index(c: Checker, node: ast.Index) -> Type | None:
                 return None
             return elements[constant]
         case _:
-            c.error(Code.BAD_OPERAND, node, f"The array index operator [] can not be used on type '{spell(object_)}'")
+            what = (
+                f"The array index operator [] can only be used on arrays, pointers, and tuples, found {spell(object_)}."
+            )
+            c.error(Code.BAD_OPERAND, node, what)
             return None
+
+
+def _may_be_negative(c: Checker, node: ast.Expr, type_: Type) -> bool:
+    """Whether an index has a sign of its own: literals have none, nor variables of nothing else."""
+    if not isinstance(type_, t.Int) or not type_.signed or isinstance(c.folder(node), int):
+        return False
+    match node:
+        case ast.ScratchVariable():
+            return not c.instance.variables[node].flexible
+        case ast.MapAccess(_, name):
+            return not c.map(name).flexible
+        case _:
+            return c.final
 
 
 # -- casts and compile-time values -------------------------------------------------------------
