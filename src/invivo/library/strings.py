@@ -212,7 +212,7 @@ def _check_ntop(site: Site) -> Type:
     if isinstance(source, t.Array | t.String):
         if size not in (4, 16):
             site.error(Code.BAD_ARGUMENT, "ntop() argument must be 4 or 16 bytes in size", argument=address)
-    elif not isinstance(source, t.Int):
+    elif not isinstance(source, t.Int | t.Enumeration):
         what = f"ntop() expects an integer or array argument, got {spell_kind(source)}"
         site.error(Code.BAD_ARGUMENT, what, argument=address)
     if address and not isinstance(site.type(0), t.Int):

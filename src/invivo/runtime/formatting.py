@@ -72,7 +72,7 @@ def integer_bits(piece: Directive, *, bpftrace: bool) -> int | None:
 
 def _is_shown_as_it_is(piece: Directive, kind: Type | None, bpftrace: bool) -> bool:
     """Whether an integer of a type needs no cutting to be shown by a directive."""
-    if not isinstance(kind, Int):
+    if not isinstance(kind, Int) or "#" in piece.flags:
         return False
     whole = not piece.length and not bpftrace
     bits = 64 if whole else _length_bits(piece)
