@@ -5,7 +5,8 @@
 
 The rows stand in docs/language/coverage.rows: a section after ``==``, a row on a line, and indented below it patterns
 (those of `fnmatch`, case counts) of the tests. A test is known by its file and its sentence or function:
-``kernel/language/maps: a deleted element is gone``, ``kernel/test_cli.py: test_version``.
+``kernel/language/maps: a deleted element is gone``, ``kernel/test_cli.py: test_version``. The examples of the manual,
+which a test runs, are known as ``manual: pid``.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def all_tests() -> list[str]:
     for path in sorted(_TESTS.rglob("*.test")):
         name = path.relative_to(_TESTS).with_suffix("")
         found += [f"{name}: {line[4:].strip()}" for line in path.read_text().splitlines() if line.startswith("=== ")]
+    examples = (_DOCS / "language" / "examples.test").read_text(encoding="utf-8")
+    found += [f"manual: {line[4:].strip()}" for line in examples.splitlines() if line.startswith("=== ")]
     for path in sorted(_TESTS.rglob("test_*.py")):
         functions = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
         name = path.relative_to(_TESTS)

@@ -25,7 +25,8 @@ _KPROBES = frozenset({"kprobe", "kprobe_multi", "fentry"})
 _EXPECTED = "signed operands for '/'|signed operands for '%'|Unnecessary cast"
 # Tools of version 0.17 that today's language or kernel refuses, and how.
 _REFUSED = {
-    "runqlen.bt": r"Struct/union of type 'struct cfs_rq' does not contain a field named 'nr_running'",  # since Linux 6.15
+    # since Linux 6.15
+    "runqlen.bt": r"Struct/union of type 'struct cfs_rq' does not contain a field named 'nr_running'",
     "tcpconnect.bt": r"Undefined or undeclared variable: \$[sd]addr",
     "tcpdrop.bt": r"Undefined or undeclared variable: \$[sd]addr",
     "loads.bt": r"Failed to resolve kernel symbol: avenrun",  # without CONFIG_KALLSYMS_ALL

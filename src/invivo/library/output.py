@@ -124,6 +124,12 @@ def _check_print(site: Site) -> Type:
                 site.error(Code.BAD_ARGUMENT, what, "print(@map, top, div)", index)
             elif number < 0:
                 site.error(Code.BAD_ARGUMENT, f"print() cannot use a negative number ({number})", argument=index)
+        if site.in_loop:
+            what = (
+                "Due to it's asynchronous nature using 'print()' in a loop can lead to unexpected behavior. "
+                "The map will likely be updated before the runtime can 'print' it."
+            )
+            site.warning(Code.BAD_ARGUMENT, what)
         if site.arity > 1 and isinstance(site.map_value(0), t.Stats):
             what = "print()'s top and div arguments are ignored when used on stats() maps."
             site.warning(Code.BAD_ARGUMENT, what, argument=1)

@@ -155,6 +155,11 @@ class Site(Protocol):
         """Whether the call is not in a branch that literals rule out."""
         ...
 
+    @property
+    def in_loop(self) -> bool:
+        """Whether the call stands in a loop that runs (not in one that is unrolled)."""
+        ...
+
     def argument_type(self, index: int) -> Type | None:
         """As `type`, also of an argument that is a type itself; None if it is not known yet."""
         ...

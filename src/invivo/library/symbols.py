@@ -50,14 +50,14 @@ def _stack_type(kernel: bool, site: Site) -> Type:
     mode, limit = StackMode(site.config.stack_mode), _DEFAULT_FRAMES
     for index in range(site.arity):
         name, number = site.identifier(index), site.literal(index)
-        if isinstance(number, int):
+        if isinstance(number, int) and (index == 1 or site.arity == 1):
             limit = number
-        elif name in {m.value for m in StackMode}:
+        elif index == 0 and name in {m.value for m in StackMode}:
             mode = StackMode(name)
         else:
             modes = ", ".join(m.value for m in StackMode)
             what = f"{site.name}: invalid limit value"
-            if name:
+            if name and index == 0:
                 what = "Error parsing stack mode: Invalid value for stack_mode: valid values are " + modes
             elif site.arity == 2 and index == 0:
                 what = "Expected stack mode as first argument"

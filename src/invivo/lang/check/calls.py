@@ -117,6 +117,10 @@ class CallSite:
         return isinstance(argument, _LITERALS)
 
     @property
+    def in_loop(self) -> bool:
+        return self._c.depth > 0
+
+    @property
     def reached(self) -> bool:
         return self._c.ruled_out == 0
 
@@ -211,7 +215,9 @@ class CallSite:
         if name is None or name in self._c.left_out:
             return
         if self._c.final and self._c.map(name).value is None:
-            self.error(Code.UNKNOWN_VARIABLE, f"Undefined map: {name}", "nothing assigns to it", argument=index)
+            self.error(
+                Code.UNKNOWN_VARIABLE, f"Undefined map: {name}", "nothing assigns to it", index, at_argument=True
+            )
 
     def mark_deleted(self, index: int) -> None:
         name = self.map(index)
@@ -267,7 +273,9 @@ def check_call(c: Checker, node: ast.Call) -> Type | None:
     builtin = find_builtin(node.name)
     if builtin is None:
         if node.name in NOT_YET:
-            c.diagnostics.error(Code.NOT_SUPPORTED, node.name_span, f"{node.name}() is not supported yet")
+            why = ": the kernel gives packets to perf buffers only, and invivo reads its own ring"
+            what = f"{node.name}() is not supported{why if node.name == 'skboutput' else ' yet'}"
+            c.diagnostics.error(Code.NOT_SUPPORTED, node.name_span, what)
         else:
             near = nearest(node.name, function_names())
             hint = f"did you mean {near}?" if near else None

@@ -83,7 +83,10 @@ def _check_dereference(c: Checker, node: ast.Unary, operand: Type) -> Type | Non
         case t.Int():
             return t.UINT64
         case _:
-            c.error(Code.BAD_OPERAND, node, f"Can not dereference an expression of type '{spell(operand)}'")
+            what = f"The dereference operator can not be used on expressions of type '{spell(operand)}'"
+            if isinstance(operand, t.Struct):
+                what = f"Can not dereference struct/union of type '{spell(operand)}'. It is not a pointer."
+            c.error(Code.BAD_OPERAND, node, what)
             return None
 
 
@@ -111,7 +114,14 @@ def check_increment(c: Checker, node: ast.Increment) -> Type | None:
     if operand is None:
         return None
     if not isinstance(operand, t.Int | t.Pointer):
-        c.error(Code.BAD_OPERAND, node, f"can not count up or down a value of type '{spell(operand)}'")
+        is_map = isinstance(node.operand, ast.MapAccess)
+        c.error(
+            Code.TYPE_MISMATCH,
+            node,
+            f"Type mismatch for {node.operand.name if is_map else f'${node.operand.name}'}: trying to assign value of "
+            f"type '{'uint64' if node.delta > 0 else 'int64'}' when {'map' if is_map else 'variable'} already has "
+            f"a type '{spell(operand)}'",
+        )
         return None
     if isinstance(node.operand, ast.MapAccess) and t.is_aggregation(c.map(node.operand.name).value or t.VOID):
         c.error(Code.AGGREGATION, node, f"{node.operand.name} is an aggregation and can not be counted by hand")

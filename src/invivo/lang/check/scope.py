@@ -148,7 +148,7 @@ class Checker:
                 node,
                 f"Type mismatch for ${variable.name}: trying to assign value of type '{spell(new)}' "
                 f"when variable already has a type '{spell(variable.type)}'",
-                notes=_first_use(variable.span, node.span),
+                notes=self._first_use(variable.span, node.span),
             )
             return
         if not variable.fixed and grown != variable.type:
@@ -191,7 +191,7 @@ class Checker:
                     Code.TYPE_MISMATCH,
                     span,
                     "Different bits in a single hist unsupported",
-                    notes=_first_use(info.first_value, span),
+                    notes=self._first_use(info.first_value, span),
                 )
                 return
             self.diagnostics.error(
@@ -199,7 +199,7 @@ class Checker:
                 span,
                 f"Type mismatch for {info.name}: trying to assign value of type '{spell(new)}' "
                 f"when map already has a type '{spell(info.value)}'",
-                notes=_first_use(info.first_value, span),
+                notes=self._first_use(info.first_value, span),
             )
             return
         if grown != info.value:
@@ -235,7 +235,7 @@ class Checker:
                 Code.KEY_MISMATCH,
                 span,
                 f"{name} used as a map {now}, previously used {before}",
-                notes=_first_use(info.first_key, span),
+                notes=self._first_use(info.first_key, span),
             )
             return
         info.scalar = key is None
@@ -256,16 +256,16 @@ class Checker:
                 span,
                 f"Argument mismatch for {info.name}: trying to access with arguments: '{_spell_key(key)}' "
                 f"when map expects arguments: '{_spell_key(info.key)}'",
-                notes=_first_use(info.first_key, span),
+                notes=self._first_use(info.first_key, span),
             )
         elif grown != info.key:
             info.key = grown
             self.changed = True
 
-
-def _first_use(first: Span | None, here: Span) -> tuple[Note, ...]:
-    """A note on the place that decided, unless it is the one that is complained about."""
-    return () if first is None or first.start == here.start else (Note(first, "first used here"),)
+    def _first_use(self, first: Span | None, here: Span) -> tuple[Note, ...]:
+        """A note on the place that decided, unless it is the one that is complained about. (The neighbour has none.)"""
+        known = first is not None and first.start != here.start and not self.bpftrace
+        return (Note(first, "first used here"),) if first is not None and known else ()
 
 
 def _spell_key(key: tuple[Type, ...]) -> str:

@@ -149,7 +149,7 @@ def _check_import(c: Checker, node: ast.ImportStatement, path: str) -> None:
 def _check_return(c: Checker, value: ast.Expr) -> None:
     type_ = c.check(value)
     if type_ is not None and not isinstance(type_, t.Int | t.Bool | t.Enumeration):
-        c.error(Code.BAD_OPERAND, value, f"a probe returns an integer or nothing, not '{spell(type_)}'")
+        c.error(Code.BAD_OPERAND, value, f"Probe return values can only be integers. Found {spell(type_)}")
 
 
 def _check_discarded(c: Checker, expr: ast.Expr) -> None:
@@ -429,7 +429,8 @@ def _check_range(c: Checker, node: ast.ForRange) -> None:
     start, stop = c.check(node.start), c.check(node.stop)
     for side, type_ in ((node.start, start), (node.stop, stop)):
         if type_ is not None and not isinstance(type_, t.Int):
-            c.error(Code.BAD_OPERAND, side, f"Loop range requires an integer, not '{spell(type_)}'")
+            end = "start" if side is node.start else "end"
+            c.error(Code.BAD_OPERAND, side, f"Loop range requires an integer for the {end} value")
     range_type: Type = t.INT64
     if isinstance(start, t.Int) and isinstance(stop, t.Int):
         literals = (_is_natural(c, node.start), _is_natural(c, node.stop))

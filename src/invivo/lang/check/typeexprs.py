@@ -112,7 +112,7 @@ def _named(c: Checker, node: ast.NamedType, keyword: str, name: str) -> Type | N
         c.diagnostics.error(
             Code.UNKNOWN_TYPE,
             node.span,
-            f"Unknown enum: {name}" if keyword == "enum" else f"Unknown type {spelled}",
+            f"Unknown enum: {name}" if keyword == "enum" else f'Cannot resolve unknown type "{spelled}"',
             "types come from the kernel's BTF and from struct definitions in the script",
         )
     return found

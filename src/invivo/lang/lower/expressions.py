@@ -488,7 +488,9 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
             _branches_into(body, node, t.String(capacity), place)
         case ast.Cast(_, _, operand) if isinstance(body.type(operand), t.String):
             _string_into(body, operand, capacity, place)
-        case ast.Name() | ast.Call() | ast.MapAccess() | ast.ScratchVariable() | ast.Cast():
+        case ast.MapAccess() | ast.ScratchVariable():
+            memory.read_string(body, body.address(node), place, capacity, source_capacity, may_be_full=True)
+        case ast.Name() | ast.Call() | ast.Cast():
             memory.read_string(body, body.address(node), place, capacity, source_capacity)
         case ast.Member() if is_args(node.object) and not place.zeroed:
             argument = memory.find_argument(body, node.name)
@@ -496,7 +498,7 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
         case _ if not place.zeroed and source_capacity <= capacity:
             memory.read_characters(body, memory.locate(body, node), place, capacity, source_capacity)
         case _:
-            memory.read_string(body, memory.locate(body, node), place, capacity, source_capacity)
+            memory.read_string(body, memory.locate(body, node), place, capacity, source_capacity, may_be_full=True)
 
 
 def _probe_name_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> None:

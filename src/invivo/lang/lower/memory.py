@@ -301,17 +301,34 @@ def remote_address(body: Body, where: Remote) -> Operand:
     return body.b.add(where.address, where.offset)
 
 
-def read_string(body: Body, where: Located, place: Place, capacity: int, source_capacity: int) -> None:
-    """Copy a string: everything up to its terminator, at most ``capacity - 1`` characters."""
+def read_string(
+    body: Body, where: Located, place: Place, capacity: int, source_capacity: int, *, may_be_full: bool = False
+) -> None:
+    """Copy a string: everything up to its terminator, at most ``capacity - 1`` characters.
+
+    ``may_be_full``: the source may be an array of characters without room for a terminator; then all are copied
+    if there is room for them, and nothing but zeros follows them.
+    """
     b = body.b
     target = b.offset(place.pointer, place.offset)
     size = min(capacity, source_capacity)
     if isinstance(where, Place):
         source: Operand = b.offset(where.pointer, where.offset)
-        b.call_void(helpers.PROBE_READ_KERNEL_STR, target, size, source)
-        return
-    code = b.call(read_string_helper(where.space), target, size, remote_address(body, where))
-    guard_string(body.bare_emit(), code, place, capacity)
+        code = b.call(helpers.PROBE_READ_KERNEL_STR, target, size, source)
+    else:
+        code = b.call(read_string_helper(where.space), target, size, remote_address(body, where))
+        guard_string(body.bare_emit(), code, place, capacity)
+    if may_be_full and source_capacity <= capacity:
+        last, done = b.label("last_character"), b.label("string_copied")
+        b.branch(CompareOp.EQ, code, size, last, done)
+        b.start(last)
+        tail = Place(place.pointer, place.offset + size - 1, place.zeroed)
+        if isinstance(where, Place):
+            b.store(tail.pointer, tail.offset, 1, b.load(where.pointer, where.offset + size - 1, 1))
+        else:
+            end = b.add(remote_address(body, where), size - 1)
+            b.call_void(read_helper(where.space), b.offset(tail.pointer, tail.offset), 1, end)
+        b.start(done)
 
 
 def read_characters(body: Body, where: Located, place: Place, capacity: int, source_capacity: int) -> None:
