@@ -144,20 +144,24 @@ class _Reader:
         release = _string(self._features.get(_FEATURE_OSRELEASE, b"")[4:])  # behind its length
         self._release = release
         self._build_ids = dict(_build_ids(self._features.get(_FEATURE_BUILD_ID, b"")))
+        # Samples are counted as bytes until something changes that they are named by.
+        same: dict[bytes, int] = {}
+        key_of = self._plain_key if self._is_plain() else self._key
         for _, at, kind, misc, size in self._records():
-            body = at + _RECORD.size
             if kind == _T_SAMPLE:
-                self._sample(body, at + size)
-            elif kind in (_T_MMAP, _T_MMAP2):
-                self._mapped(kind, misc, self._data[body : at + size], at)
-            elif kind == _T_COMM:
-                self._named(misc, self._data[body : at + size])
-            elif kind == _T_FORK:
-                self._forked(self._data[body : at + size])
-            elif kind == _T_LOST:
+                key = key_of(at + _RECORD.size, at + size)
+                same[key] = same.get(key, 0) + 1
+                continue
+            body = at + _RECORD.size
+            if kind == _T_LOST:
                 self._lost += self._word(body + 8, at + size)
             elif kind == _T_LOST_SAMPLES:
                 self._lost += self._word(body, at + size)
+            elif kind in (_T_MMAP, _T_MMAP2, _T_COMM, _T_FORK):
+                self._count(same)
+                same = {}
+                self._change(kind, misc, self._data[body : at + size], at)
+        self._count(same)
         remarks = (f"{self._left_out:,} samples of other events left out",) if self._left_out else ()
         return self._builder.build(Quality(unnamed=self._unnamed, lost=self._lost, remarks=remarks))
 
@@ -268,16 +272,45 @@ class _Reader:
             found = self._spaces[pid] = _Space([])
         return found
 
-    def _sample(self, body: int, end: int) -> None:
+    def _change(self, kind: int, misc: int, body: bytes, at: int) -> None:
+        if kind == _T_COMM:
+            self._named(misc, body)
+        elif kind == _T_FORK:
+            self._forked(body)
+        else:
+            self._mapped(kind, misc, body, at)
+
+    def _is_plain(self) -> bool:
+        """Whether all samples are of one event, and have their call chain at one place."""
         layout = self._layouts[0]
-        data = self._data
+        return len(self._layouts) == 1 and layout.chain >= 0 and layout.read_format < 0 and layout.pid >= 0
+
+    def _plain_key(self, body: int, end: int) -> bytes:
+        """Process, thread and call chain of a sample."""
+        layout, data = self._layouts[0], self._data
+        at, pid = body + layout.chain + 8, body + layout.pid
+        chain_end = at + 8 * int.from_bytes(data[at - 8 : at], "little")
+        if chain_end > end:
+            self._chain(layout, body, end)  # says what is wrong
+        return data[pid : pid + 8] + data[at:chain_end]
+
+    def _key(self, body: int, end: int) -> bytes:
+        """As `_plain_key`, of any sample; empty for one of another event."""
+        layout = self._layouts[0]
         if len(self._layouts) > 1 and self._id_at >= 0 and self._by_id.get(self._word(body, end), 0) != 0:
             self._left_out += 1
-            return
-        pid = tid = 0
-        if layout.pid >= 0 and body + layout.pid + 8 <= end:
-            pid, tid = _IDS.unpack_from(data, body + layout.pid)
-        chain = self._chain(layout, body, end)
+            return b""
+        at = body + layout.pid
+        ids = self._data[at : at + 8] if layout.pid >= 0 and at + 8 <= end else bytes(8)
+        return ids + self._chain(layout, body, end)
+
+    def _count(self, same: dict[bytes, int]) -> None:
+        for key, count in same.items():
+            if key:
+                pid, tid = _IDS.unpack_from(key)
+                self._add(pid, tid, key[8:], count)
+
+    def _add(self, pid: int, tid: int, chain: bytes, count: int) -> None:
         space = self._spaces.get(pid) or self._space(pid)
         stack = space.known.get(chain)
         if stack is None:
@@ -285,9 +318,9 @@ class _Reader:
         process = self._comms.get(tid)
         if process is None:
             process = self._comms[tid] = self._builder.index(f"[{pid}]", FrameKind.PROCESS)
-        self._builder.add((process, *stack), 1)
+        self._builder.add((process, *stack), count)
         if not self._nameless.isdisjoint(stack):
-            self._unnamed += 1
+            self._unnamed += count
 
     def _chain(self, layout: _Layout, body: int, end: int) -> bytes:
         """The call chain's words; the address alone where there is none."""
