@@ -114,6 +114,25 @@ int main(int argc, char **argv)
     return argc > 5;
 }
 """,
+    # functions within functions
+    "inlines": r"""
+#define INLINE static inline __attribute__((always_inline))
+INLINE void innermost(unsigned long n)
+{
+    for (unsigned long i = 0; i < n; i++)
+        sink = sink * 6364136223846793005UL + i;
+}
+INLINE void middle(unsigned long n)
+{
+    innermost(n);
+}
+NOINLINE void outer(void)
+{
+    for (double end = now(CPU) + 0.4; now(CPU) < end;)
+        middle(20000);
+}
+int main(void) { outer(); sink++; return 0; }
+""",
     # allocations of known sizes
     "allocates": r"""
 NOINLINE void allocate(int size) { sink += (unsigned long)malloc(size); }

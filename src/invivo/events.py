@@ -42,6 +42,7 @@ class Frame(Record):
     symbol: str
     offset: int
     module: str  # path of the mapped file, "[kernel]", a kernel module's name, or ""
+    in_file: int = 0  # the address's offset in the mapped file
 
 
 class Stack(Record):

@@ -40,6 +40,7 @@ LAZY = {
     "output.ndjson": {"binascii", "time"},  # buffers; the header
     "runtime.actions": {"invivo.runtime.vector"},  # numpy, at high rates
     "runtime.decode": {"socket"},  # network addresses
+    "profiling.recorder": {"invivo.profiling.sources"},  # --inlined, --lines
     "runtime.machine": {"invivo.runtime.mappings"},  # stacks of user space
     "runtime.names": {"invivo.runtime.mappings", "pwd"},  # stacks of user space; user names
     "values": {"time"},  # time series

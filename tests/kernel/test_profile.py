@@ -95,6 +95,29 @@ def test_what_a_jit_compiler_makes_has_the_name_that_it_gave(programs: Path, tmp
     assert _functions(profile)[name].kind is FrameKind.JIT
 
 
+def test_inlined_functions_and_lines_are_shown_if_asked_for(tmp_path: Path) -> None:
+    program = build_busy("inlines", tmp_path, "-O2", "-g", "-fno-omit-frame-pointer")
+    lines = (tmp_path / "inlines.c").read_text().splitlines()
+    called = next(number for number, line in enumerate(lines, 1) if "innermost(n);" in line)
+    words = ("profile", "-F", "499", "-U", "-c", str(program))
+    profile, _ = _record(*words, "--inlined", "--lines", out=tmp_path / "x.json")
+    kinds = {each.name: each.kind for each in profile.functions}
+    middle = f"middle (inlines.c:{called})"
+    inner = sum(
+        weight
+        for stack, weight in profile.stacks
+        if (names := [each.name for each in named(profile, stack)])[-1:]
+        and names[-1].startswith("innermost (inlines.c:")
+        and names[-2] == middle
+    )
+    assert inner > 0.8 * profile.total > 30
+    assert kinds[middle] is FrameKind.INLINED
+    assert any(name.startswith("outer (inlines.c:") and kind is FrameKind.USER for name, kind in kinds.items())
+    plain, _ = _record(*words, out=tmp_path / "y.json")
+    assert not [each for each in plain.functions if each.kind is FrameKind.INLINED]
+    assert _weight(plain, "outer") > 0.8 * plain.total
+
+
 def test_python_programs_have_native_frames(tmp_path: Path) -> None:
     command = f"{sys.executable} -S -c 'sum(i * i for i in range(6000000))'"
     profile, _ = _record("profile", "-F", "499", "-U", "-c", command, out=tmp_path / "x.json")

@@ -127,11 +127,11 @@ class Dwarf:
         """``supplement``: the file to which ``dwz`` moved what several files have."""
         self.path = elf.path
         try:
-            self._info = _open(elf)
+            self.info = _open(elf)
             if supplement is not None:
-                self._info.supplementary_dwarfinfo = _open(supplement)
+                self.info.supplementary_dwarfinfo = _open(supplement)
             self._aranges = _parse_aranges(elf)
-        except _MISTAKES as error:
+        except MISTAKES as error:
             raise self._bad(error) from error
         self._dies: list[DIE] = []
         self._handles: dict[int, int] = {}
@@ -143,7 +143,7 @@ class Dwarf:
         if address not in self._functions:
             try:
                 self._functions[address] = self._read_function(address)
-            except _MISTAKES as error:
+            except MISTAKES as error:
                 raise self._bad(error) from error
         return self._functions[address]
 
@@ -151,14 +151,14 @@ class Dwarf:
         """Return the type of a handle, names and qualifiers taken off."""
         try:
             return self._read_type(handle)
-        except _MISTAKES as error:
+        except MISTAKES as error:
             raise self._bad(error) from error
 
     def members(self, handle: int) -> tuple[DwarfMember, ...]:
         """Return the members of a struct or union; those of base classes and unnamed members with them."""
         try:
             return tuple(self._members(self._stripped(handle), 0, overlaid=False, depth=0))
-        except _MISTAKES as error:
+        except MISTAKES as error:
             raise self._bad(error) from error
 
     def variants(self, handle: int) -> tuple[tuple[str, int], ...]:
@@ -166,22 +166,22 @@ class Dwarf:
         try:
             die = self._stripped(handle)
             return () if die is None else tuple(_variants(die))
-        except _MISTAKES as error:
+        except MISTAKES as error:
             raise self._bad(error) from error
 
     def spelling(self, handle: int) -> str:
         """Return a type as C writes it: ``const char *``, ``struct point``."""
         try:
             return _spelling(self._die(handle), 0)
-        except _MISTAKES as error:
+        except MISTAKES as error:
             raise self._bad(error) from error
 
     def units(self) -> Iterator[tuple[CompileUnit, DIE]]:
         """Yield each unit with its first entry."""
         at = 0
-        size = self._info.debug_info_sec.size if self._info.debug_info_sec is not None else 0
+        size = self.info.debug_info_sec.size if self.info.debug_info_sec is not None else 0
         while at < size:
-            unit = self._info.get_CU_at(at)
+            unit = self.info.get_CU_at(at)
             if unit.size <= 0:
                 raise BadFileError(self.path, "a unit without size", at)
             yield unit, unit.get_top_DIE()
@@ -191,18 +191,18 @@ class Dwarf:
         """Return the rows of the line tables for a source file, named by its path or the end of it."""
         try:
             return list(self._lines(file))
-        except _MISTAKES as error:
+        except MISTAKES as error:
             raise self._bad(error) from error
 
     def _lines(self, file: str) -> Iterator[DwarfLine]:
         units = list(self.units())
-        own = [pair for pair in units if _is_path(_text(pair[1].attributes.get("DW_AT_name")), file)]
+        own = [pair for pair in units if _is_path(text(pair[1].attributes.get("DW_AT_name")), file)]
         # Only files that others include have to be looked for everywhere.
         for unit, _ in own or units:
-            program: Any = self._info.line_program_for_CU(unit)
+            program: Any = self.info.line_program_for_CU(unit)
             if program is None:
                 continue
-            wanted = {index for index, path in _source_files(program) if _is_path(path, file)}
+            wanted = {index for index, path in source_files(program) if _is_path(path, file)}
             for entry in program.get_entries() if wanted else ():
                 state = entry.state
                 if state is not None and state.file in wanted and state.is_stmt and not state.end_sequence:
@@ -211,16 +211,16 @@ class Dwarf:
     # -- functions -----------------------------------------------------------------------------
 
     def _read_function(self, address: int) -> DwarfFunction | None:
-        unit = self._unit(address)
+        unit = self.unit(address)
         die = None if unit is None else self._find(unit, address)
         if die is None:
             return None
         origin = _origin(die)
         own = [child for child in children(die) if child.tag == "DW_TAG_formal_parameter"]
-        convention = _number(
-            _attribute(origin, "DW_AT_calling_convention") or die.attributes.get("DW_AT_calling_convention")
+        convention = number(
+            attribute(origin, "DW_AT_calling_convention") or die.attributes.get("DW_AT_calling_convention")
         )
-        external = _attribute(die, "DW_AT_external") is not None
+        external = attribute(die, "DW_AT_external") is not None
         return DwarfFunction(
             tuple(self._parameter(child, die, address, external=external) for child in own),
             self._handle(_referred(origin, "DW_AT_type")),
@@ -230,7 +230,7 @@ class Dwarf:
     def _find(self, unit: CompileUnit, address: int) -> DIE | None:
         """Look on where the last search in the unit has ended."""
         if unit.cu_offset not in self._walks:
-            self._walks[unit.cu_offset] = _beginnings(self._info, unit), {}
+            self._walks[unit.cu_offset] = beginnings(self.info, unit), {}
         walk, known = self._walks[unit.cu_offset]
         while address not in known:
             found = next(walk, None)
@@ -241,7 +241,7 @@ class Dwarf:
 
     def _parameter(self, die: DIE, function: DIE, address: int, *, external: bool) -> DwarfParameter:
         origin = _origin(die)
-        name = _text(_attribute(origin, "DW_AT_name") or die.attributes.get("DW_AT_name"))
+        name = text(attribute(origin, "DW_AT_name") or die.attributes.get("DW_AT_name"))
         target = _referred(die, "DW_AT_type") or _referred(origin, "DW_AT_type")
         return DwarfParameter(name, self._handle(target), self._place(die, function, address, external=external))
 
@@ -254,11 +254,11 @@ class Dwarf:
             # Who calls a function of the whole program keeps to the convention; one of a unit may be changed with
             # its callers.
             return ByConvention() if external else Gone()
-        parser = LocationParser(self._info.location_lists())
+        parser = LocationParser(self.info.location_lists())
         found: Any = parser.parse_from_attribute(location, die.cu["version"], die)
         if isinstance(found, LocationExpr):
             return _place_of(die, function, found.loc_expr, everywhere=True)
-        base = _number(die.cu.get_top_DIE().attributes.get("DW_AT_low_pc"))
+        base = number(die.cu.get_top_DIE().attributes.get("DW_AT_low_pc"))
         for entry in found:
             if isinstance(entry, BaseAddressEntry):
                 base = entry.base_address
@@ -268,12 +268,13 @@ class Dwarf:
                     return _place_of(die, function, entry.loc_expr, everywhere=False)
         return ByConvention() if external else Gone()
 
-    def _unit(self, address: int) -> CompileUnit | None:
+    def unit(self, address: int) -> CompileUnit | None:
+        """Return the unit that an address is in."""
         for start, length, offset in self._aranges:
             if start <= address < start + length:
-                return self._info.get_CU_at(offset)
+                return self.info.get_CU_at(offset)
         for unit, top in self.units():
-            if _covers(self._info, top, address):
+            if covers(self.info, top, address):
                 return unit
         return None
 
@@ -302,17 +303,17 @@ class Dwarf:
         die = self._stripped(handle)
         if die is None or die.tag in ("DW_TAG_unspecified_type", "DW_TAG_subroutine_type"):
             return DwarfType(DwarfKind.VOID, "", 0)
-        name, size = _text(die.attributes.get("DW_AT_name")), _number(die.attributes.get("DW_AT_byte_size"))
+        name, size = text(die.attributes.get("DW_AT_name")), number(die.attributes.get("DW_AT_byte_size"))
         target = _referred(die, "DW_AT_type")
         match die.tag:
             case "DW_TAG_base_type":
-                kind, signed = _ENCODINGS.get(_number(die.attributes.get("DW_AT_encoding")), (DwarfKind.OTHER, False))
+                kind, signed = _ENCODINGS.get(number(die.attributes.get("DW_AT_encoding")), (DwarfKind.OTHER, False))
                 return DwarfType(kind, name, size, signed)
             case "DW_TAG_pointer_type" | "DW_TAG_reference_type" | "DW_TAG_rvalue_reference_type":
                 return DwarfType(DwarfKind.POINTER, "", 8, target=self._handle(target))
             case "DW_TAG_structure_type" | "DW_TAG_class_type" | "DW_TAG_union_type":
                 kind = DwarfKind.UNION if die.tag == "DW_TAG_union_type" else DwarfKind.STRUCT
-                by_reference = _number(die.attributes.get("DW_AT_calling_convention")) == _BY_REFERENCE
+                by_reference = number(die.attributes.get("DW_AT_calling_convention")) == _BY_REFERENCE
                 return DwarfType(kind, name, size, by_reference=by_reference)
             case "DW_TAG_enumeration_type":
                 signed = any(value < 0 for _, value in _variants(die))
@@ -336,12 +337,12 @@ class Dwarf:
             if start is None:
                 continue  # of a virtual base: only the object itself knows
             target = _referred(child, "DW_AT_type")
-            name = _text(child.attributes.get("DW_AT_name"))
+            name = text(child.attributes.get("DW_AT_name"))
             if not name:
                 inner = self._stripped(self._handle(target))
                 yield from self._members(inner, start, overlaid=overlaid, depth=depth + 1)
                 continue
-            size = _number(child.attributes.get("DW_AT_bit_size"))
+            size = number(child.attributes.get("DW_AT_bit_size"))
             yield DwarfMember(name, self._handle(target), start, size, overlaid)
 
     def _bad(self, error: Exception) -> BadFileError:
@@ -355,7 +356,7 @@ def _open(elf: Elf) -> DWARFInfo:
 
 
 # What a reader of damaged entries runs into.
-_MISTAKES: Final = (Exception,)
+MISTAKES: Final = (Exception,)
 
 _AROUND: Final = frozenset({
     "DW_TAG_typedef", "DW_TAG_const_type", "DW_TAG_volatile_type", "DW_TAG_restrict_type", "DW_TAG_atomic_type",
@@ -405,7 +406,7 @@ def _after(die: DIE) -> int:
     return at
 
 
-def _beginnings(info: DWARFInfo, unit: CompileUnit) -> Iterator[tuple[int, DIE]]:
+def beginnings(info: DWARFInfo, unit: CompileUnit) -> Iterator[tuple[int, DIE]]:
     """Yield where each function begins and its entry: at the top of its unit, or in a namespace."""
     spaces = [unit.get_top_DIE()]
     while spaces:
@@ -415,13 +416,13 @@ def _beginnings(info: DWARFInfo, unit: CompileUnit) -> Iterator[tuple[int, DIE]]
             elif child.tag == "DW_TAG_subprogram":
                 low = child.attributes.get("DW_AT_low_pc")
                 if low is not None:
-                    yield _number(low), child
+                    yield number(low), child
                 elif "DW_AT_ranges" in child.attributes:  # the compiler has moved a part of it elsewhere
                     yield from ((start, child) for start, _ in _ranges(info, child))
 
 
-def _covers(info: DWARFInfo, top: DIE, address: int) -> bool:
-    low = _number(top.attributes.get("DW_AT_low_pc"))
+def covers(info: DWARFInfo, top: DIE, address: int) -> bool:
+    low = number(top.attributes.get("DW_AT_low_pc"))
     high = top.attributes.get("DW_AT_high_pc")
     if high is not None:
         end = high.value if high.form == "DW_FORM_addr" else low + high.value
@@ -432,7 +433,7 @@ def _covers(info: DWARFInfo, top: DIE, address: int) -> bool:
 def _ranges(info: DWARFInfo, die: DIE) -> Iterator[tuple[int, int]]:
     """Yield start and end of each range that an entry has."""
     unit: Any = die.cu
-    base = _number(unit.get_top_DIE().attributes.get("DW_AT_low_pc"))
+    base = number(unit.get_top_DIE().attributes.get("DW_AT_low_pc"))
     place = die.attributes.get("DW_AT_ranges")
     lists: Any = info.range_lists()
     if place is None or lists is None:
@@ -493,7 +494,7 @@ def _is_path(path: str, named: str) -> bool:
     return path == named or path.endswith("/" + named) or (named.endswith("/" + path) and not path.startswith("/"))
 
 
-def _source_files(program: Any) -> Iterator[tuple[int, str]]:
+def source_files(program: Any) -> Iterator[tuple[int, str]]:
     """Yield number and path of each file that a line table speaks of."""
     header = program.header
     modern = header["version"] >= 5  # files and directories count from 0, with the unit's own directory
@@ -521,7 +522,7 @@ def _origin(die: DIE) -> DIE:
     return found
 
 
-def _attribute(die: DIE, name: str) -> Any:
+def attribute(die: DIE, name: str) -> Any:
     found = die.attributes.get(name)
     return found if found is not None else _origin(die).attributes.get(name)
 
@@ -530,20 +531,20 @@ def _referred(die: DIE, name: str) -> DIE | None:
     return die.get_DIE_from_attribute(name) if name in die.attributes else None
 
 
-def _text(attribute: Any) -> str:
+def text(attribute: Any) -> str:
     if attribute is None or not isinstance(attribute.value, bytes):
         return ""
     return str(attribute.value.decode("utf-8", "replace"))
 
 
-def _number(attribute: Any, otherwise: int = 0) -> int:
+def number(attribute: Any, otherwise: int = 0) -> int:
     return attribute.value if attribute is not None and isinstance(attribute.value, int) else otherwise
 
 
 def _variants(die: DIE) -> Iterator[tuple[str, int]]:
     for child in children(die):
         if child.tag == "DW_TAG_enumerator":
-            yield _text(child.attributes.get("DW_AT_name")), _number(child.attributes.get("DW_AT_const_value"))
+            yield text(child.attributes.get("DW_AT_name")), number(child.attributes.get("DW_AT_const_value"))
 
 
 def _counts(die: DIE) -> Iterator[int]:
@@ -551,25 +552,25 @@ def _counts(die: DIE) -> Iterator[int]:
         if child.tag == "DW_TAG_subrange_type":
             count = child.attributes.get("DW_AT_count")
             bound = child.attributes.get("DW_AT_upper_bound")
-            yield _number(count) if count is not None else _number(bound, -1) + 1
+            yield number(count) if count is not None else number(bound, -1) + 1
 
 
 def _bit_offset(die: DIE, base: int) -> int | None:
     place = die.attributes.get("DW_AT_data_member_location")
-    start = base + 8 * _number(place)
+    start = base + 8 * number(place)
     if place is not None and not isinstance(place.value, int):
         ops = DWARFExprParser(die.cu.structs).parse_expr(place.value)
         if len(ops) != 1 or ops[0].op_name != "DW_OP_plus_uconst":
             return None
         start = base + 8 * ops[0].args[0]
     if "DW_AT_data_bit_offset" in die.attributes:
-        return start + _number(die.attributes["DW_AT_data_bit_offset"])
+        return start + number(die.attributes["DW_AT_data_bit_offset"])
     before = die.attributes.get("DW_AT_bit_offset")
     if before is None:
         return start
     # Up to DWARF 3 counted from the most significant bit of the unit.
-    unit = 8 * _number(die.attributes.get("DW_AT_byte_size"), 4)
-    return start + unit - _number(before) - _number(die.attributes.get("DW_AT_bit_size"))
+    unit = 8 * number(die.attributes.get("DW_AT_byte_size"), 4)
+    return start + unit - number(before) - number(die.attributes.get("DW_AT_bit_size"))
 
 
 _KEYWORDS: Final = {
@@ -607,5 +608,5 @@ def _spelling(die: DIE | None, depth: int) -> str:
         return f"{inner} {word}" if inner.endswith(("*", "&")) else f"{word} {inner}"
     if die.tag == "DW_TAG_array_type":
         return _spelling(target, depth + 1) + "".join(f"[{count}]" for count in _counts(die))
-    name = _text(die.attributes.get("DW_AT_name")) or "{...}"
+    name = text(die.attributes.get("DW_AT_name")) or "{...}"
     return f"{_KEYWORDS.get(str(die.tag), '')}{name}"

@@ -31,7 +31,8 @@ class Recipe(Record):
     """What the keys of the map mean (`programs.key_parts`), and what its values are ("samples", "us", "bytes" ...).
 
     ``progress``: whether it is told, on a line that is written over. ``seconds``: how long it will take, 0 if
-    nobody knows.  ``divisor``: of the values.  ``waits``: threads that still wait at the end count until then.
+    nobody knows.  ``divisor``: of the values.  ``lines``, ``inlined``: say the source's lines, and show what was
+    inlined, where debug information tells.  ``waits``: threads that still wait at the end count until then.
     """
 
     parts: tuple[str, ...]
@@ -39,14 +40,20 @@ class Recipe(Record):
     progress: bool = False
     seconds: float = 0
     divisor: int = 1
+    lines: bool = False
+    inlined: bool = False
     waits: Waits | None = None
 
 
 class StackReader:
     """Events' stacks → indices of functions; what was seen is remembered by address and name."""
 
-    def __init__(self, builder: ProfileBuilder) -> None:
+    def __init__(self, builder: ProfileBuilder, *, lines: bool = False, inlined: bool = False) -> None:
         self._builder = builder
+        self._lines = lines
+        self._inlined = inlined
+        self._sources: Callable[[Frame, bool], list[tuple[str, str, int]]] | None = None
+        self._told: dict[tuple[int, str, str, bool], list[int]] = {}
         self._known: dict[tuple[int, str, str], tuple[int, bool]] = {}
         self._truncated = builder.index(TRUNCATED.name, TRUNCATED.kind)
 
@@ -65,8 +72,41 @@ class StackReader:
             return [], False, False
         pairs = [self._index(frame, kernel=False) for frame in reversed(frames)]
         cut = len(frames) >= _MOST_FRAMES or not is_first(frames[-1])
-        indices = [index for index, _ in pairs]
+        if self._lines or self._inlined:
+            indices = [
+                index for place in range(len(frames) - 1, -1, -1) for index in self._source(frames[place], not place)
+            ]
+        else:
+            indices = [index for index, _ in pairs]
         return ([self._truncated, *indices] if cut else indices), any(nameless for _, nameless in pairs), cut
+
+    def _source(self, frame: Frame, innermost: bool) -> list[int]:
+        """A frame as the source has it: its function, and what was inlined there."""
+        key = frame.address, frame.symbol, frame.module, innermost
+        found = self._told.get(key)
+        if found is None:
+            found = self._told[key] = self._from_source(frame, innermost)
+        return found
+
+    def _from_source(self, frame: Frame, innermost: bool) -> list[int]:
+        if self._sources is None:
+            from invivo.profiling.sources import Sources
+
+            self._sources = Sources().frames
+        told = self._sources(frame, innermost)
+        if not told:
+            return [self._index(frame, kernel=False)[0]]
+        if not self._inlined:
+            told = told[:1]
+        indices: list[int] = []
+        for place, (inlined, path, line) in enumerate(told):
+            name = inlined if place else name_of(frame)
+            if self._lines and line:
+                name += f" ({path.rpartition('/')[2]}:{line})"
+            indices.append(
+                self._builder.index(name, FrameKind.INLINED if place else kind_of_frame(frame), frame.module)
+            )
+        return indices
 
     def waker(self, name: str, stacks: Sequence[Stack]) -> list[int]:
         """Return a waker's frames, innermost first, and its name: they stand upon the stack of what it wakes.
@@ -135,7 +175,7 @@ class Recorder:
         self._write = write
         self._show = show
         self._builder = ProfileBuilder(recipe.unit)
-        self._stacks = StackReader(self._builder)
+        self._stacks = StackReader(self._builder, lines=recipe.lines, inlined=recipe.inlined)
         self._quality = _Tally()
         self._began = time.monotonic()
         self._told = ""

@@ -240,7 +240,8 @@ class UserSymbols:
         symbol, offset = ("", 0) if binary is None else binary.symbol(in_file)
         if self._demangles:
             symbol = readable(symbol)
-        frame = process.frames[address] = Frame(address, symbol, offset if symbol else in_file, mapping.path)
+        frame = Frame(address, symbol, offset if symbol else in_file, mapping.path, in_file)
+        process.frames[address] = frame
         return frame
 
     def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:

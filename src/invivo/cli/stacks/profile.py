@@ -37,6 +37,8 @@ _STACKS = (
            section="stacks"),
     Option(("-U", "--user"), help="of user space only"),
     Option(("-K", "--kernel"), help="of the kernel only"),
+    Option(("--inlined",), help="show inlined functions, where there is debug information"),
+    Option(("--lines",), help="say the lines of the source, where there is debug information"),
 )  # fmt: skip
 
 _REST = (
@@ -162,7 +164,13 @@ def _record(arguments: Arguments, text: str, recipe: Recipe, stacks: Stacks, sub
         return 0
     form, options = chosen_form(arguments), picture_options(arguments)
     progress = sys.stderr.isatty() and not arguments.has("quiet")
-    recipe = replace(recipe, progress=progress, seconds=stacks.seconds)
+    recipe = replace(
+        recipe,
+        progress=progress,
+        seconds=stacks.seconds,
+        lines=arguments.has("lines"),
+        inlined=arguments.has("inlined"),
+    )
     options = replace(options, subtitle=options.subtitle or subtitle)
     output = arguments.value("output")
 
