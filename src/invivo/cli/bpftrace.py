@@ -268,8 +268,8 @@ def _list(arguments: Arguments) -> int:
         btf_path=os.environ.get("BPFTRACE_BTF", ""),
     )
     verbose = arguments.has("verbose")
-    if arguments.has("e") or (words and os.path.isfile(words[0])):
-        parameters = tuple(words if arguments.has("e") else words[1:])
+    if arguments.value("e") or (words and os.path.isfile(words[0])):
+        parameters = tuple(words if arguments.value("e") else words[1:])
         return list_program(_source(arguments), parameters, _environment(), facts, verbose=verbose)
     return list_patterns(words[0] if words else "*:*", facts, verbose=verbose)
 
@@ -281,9 +281,10 @@ def _source(arguments: Arguments) -> SourceFile:
     text = arguments.value("e")
     if text:
         return SourceFile("stdin", decoded(text.encode("utf-8", "surrogateescape")))
-    if not arguments.words:
+    words = arguments.words + arguments.after
+    if not words:
         raise FatalError("USAGE: filename or -e 'program' required.")
-    path = arguments.words[0]
+    path = words[0]
     try:
         return read_source(path)
     except InvivoError as problem:
@@ -308,10 +309,10 @@ def _run(arguments: Arguments) -> int:
 
     pid = _pid(arguments)
     source = _source(arguments)
-    words = arguments.words if arguments.has("e") else arguments.words[1:]
+    words = arguments.words + arguments.after
     request = Request(
         source=source,
-        parameters=tuple(words + arguments.after),
+        parameters=tuple(words if arguments.value("e") else words[1:]),
         command=_command_of(arguments),
         pid=pid,
         scope=Scope.ALL if pid is None else Scope.PROCESS,

@@ -14,7 +14,7 @@ class Folder:
     def __init__(
         self, parameters: tuple[str, ...], constants: dict[ast.Node, int | str], decided: dict[ast.Node, bool]
     ) -> None:
-        self.parameters = parameters
+        self.parameters = tuple(map(as_bytes, parameters))
         self.constants = constants
         self.decided = decided  # which branch of `if comptime` there is
 
@@ -130,6 +130,11 @@ _BINARY: dict[str, Callable[[int, int], int]] = {
     "&&": lambda a, b: int(bool(a and b)),
     "||": lambda a, b: int(bool(a or b)),
 }
+
+
+def as_bytes(text: str) -> str:
+    """Return a word of the command line as string literals are kept: one character for each byte."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def parse_number(text: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from invivo.diagnostics import Code, Diagnostics
-from invivo.lang.check.fold import parse_number
+from invivo.lang.check.fold import as_bytes, parse_number
 from invivo.record import Record
 
 _TRUTHS = {"true": 1, "1": 1, "false": 0, "0": 0}
@@ -49,7 +49,7 @@ class ScriptOptions:
         if not unexpected:
             return
         if _HELP in self._given:
-            lines = [f"--{name}: {option.description}" for name, option in sorted(self._declared.items())]
+            lines = [f"--{name}: {_shown(option.description)}" for name, option in sorted(self._declared.items())]
             hint = "\n".join(["expected program options:", *lines])
         else:
             hint = f"expected program options: {', '.join(f'--{name}' for name in sorted(self._declared))}"
@@ -73,7 +73,11 @@ def _read(name: str, text: str | None, default: bool | int | str) -> tuple[bool 
         number = parse_number(text)
         wrong = f"program command line option --{name} invalid integer (value: {text})"
         return (default, wrong) if number is None else (number, "")
-    return text if text is not None else "true", ""
+    return as_bytes(text) if text is not None else "true", ""
+
+
+def _shown(literal: str) -> str:
+    return literal.encode("latin-1").decode("utf-8", "replace")
 
 
 def _spelled(value: bool | int | str) -> str:
