@@ -28,7 +28,7 @@ _PROGRAM = """
 uprobe:{program}:hit {{
     $text = str(arg2);
     @hits = count();
-    $nothing = str({address});
+    $nothing = str((int8 *){address});
     @read[$nothing] = count();
     @by_text[$text, arg0 % 8] = count();
     printf("u %d %d %s\\n", arg0, arg1, $text);
