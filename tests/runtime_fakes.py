@@ -188,6 +188,9 @@ class FakeKernel:
         self.journal.append(f"attach {name}")
         return [FakeLink(name, self.journal)]
 
+    def pinned(self, plan: Plan) -> str:
+        return ""
+
     def unwatch(self, address: int) -> None:
         self.journal.append(f"unwatch {address:#x}")
 

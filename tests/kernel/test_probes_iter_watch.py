@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from errno import EBADF, EEXIST, EINVAL
 from pathlib import Path
 
 import pytest
 
+from invivo.diagnostics import CompileError
+from invivo.errors import SyscallError
 from invivo.events import Row
+from invivo.kernel import abi, syscalls
+from invivo.probes.facts import LiveFacts
+from invivo.probes.listing import list_probes
 from running import run, session
 from workloads import build
 
@@ -53,6 +60,66 @@ def test_an_iterator_does_not_stop_what_else_is_traced() -> None:
         parameters=(str(os.getpid()),),
     )
     assert result.text.split() == ["@end:", "1", "@seen:", "1"]
+
+
+# -- every iterator, and pinned ones -------------------------------------------------------------
+
+
+def test_every_iterator_of_the_kernel_is_read_once() -> None:
+    """Most show objects of the whole machine: only how often each ran is asked, and no object is looked at."""
+    facts = LiveFacts()
+    kinds = [each.name.removeprefix("iter:") for each in list_probes("iter:*", facts)]
+    facts.close()
+    assert {"task", "task_file", "task_vma", "bpf_map", "bpf_prog", "bpf_link"} <= set(kinds)
+    for kind in kinds:
+        try:
+            result = run(f"iter:{kind} {{ @objects = count(); }} end {{ @ended = 1; }}")
+        except SyscallError as error:
+            # These walk over a map or a control group that is named when they are attached.
+            assert (kind, error.errno) in {(each, code) for each in _OF_SOMETHING for code in (EINVAL, EBADF)}
+            continue
+        assert "@ended: 1" in result.text, kind
+
+
+_OF_SOMETHING = ("bpf_map_elem", "bpf_sk_storage_map", "sockmap", "cgroup")
+
+
+@pytest.fixture
+def bpf_files() -> Iterator[str]:
+    """A BPF file system of its own, to which only a descriptor leads: what is pinned there goes with it."""
+    name = b"bpf\0"
+    context = syscalls.call(abi.SYS_FSOPEN, syscalls.address(name), abi.FSOPEN_CLOEXEC)
+    assert syscalls.call(abi.SYS_FSCONFIG, context, abi.FSCONFIG_CMD_CREATE) == 0
+    mount = syscalls.call(abi.SYS_FSMOUNT, context, abi.FSMOUNT_CLOEXEC, 0)
+    os.close(context)
+    assert mount >= 0
+    yield f"/proc/self/fd/{mount}"
+    os.close(mount)
+
+
+def test_a_pinned_iterator_stays_and_runs_when_it_is_read(bpf_files: str) -> None:
+    program = (
+        f"iter:task:{bpf_files}/list /ctx.task.pid == $1/ {{"
+        ' printf("%-8d|%s|%x|100%%\\n", ctx.task.tgid, ctx.task.comm, 255); }'
+    )
+    with session(program, parameters=(str(os.getpid()),)) as opened:
+        assert opened.pinned == [f"{bpf_files}/list"]
+        assert [event for event in opened if isinstance(event, Row)] == []
+    comm = Path("/proc/self/comm").read_text().strip()
+    for _ in range(2):
+        assert Path(f"{bpf_files}/list").read_text() == f"{os.getpid():<8}|{comm}|ff|100%\n"
+    with pytest.raises(SyscallError, match="pin an iterator to") as refused, session(program, parameters=("1",)):
+        pass
+    assert refused.value.errno == EEXIST
+    os.unlink(f"{bpf_files}/list")
+
+
+@pytest.mark.parametrize("call", ["print(1)", "exit()", "clear(@)", 'system("true")', 'printf("%r", buf("a", 1))'])
+def test_what_a_pinned_iterator_cannot_do(call: str) -> None:
+    with pytest.raises(CompileError) as refused, session(f"iter:task:list {{ @ = 1; {call}; }}", unsafe=True):
+        pass
+    (diagnostic,) = refused.value.diagnostics
+    assert "pinned" in diagnostic.message + str(diagnostic.hint)
 
 
 @pytest.fixture(scope="module")

@@ -189,6 +189,8 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                 if request.trial is not None:
                     return _show_trials(session, request, stream)
                 sink = _open_sink(request, compilation, stream, terminal=escape is not None)
+                for path in session.pinned:
+                    stream.write(f"Program pinned to {path}\n".encode())
                 collect_from_now()
                 _show(session, sink, hook=request.bpftrace)
                 return session.status

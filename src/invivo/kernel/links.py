@@ -165,6 +165,13 @@ def iterator(program: Program, *, process: int = 0) -> IteratorLink:
     return IteratorLink(_create(attributes, f"attach iterator {program.name}"))
 
 
+def pin(link: Link, path: str) -> None:
+    """Give a link a name in a BPF file system: it stays when all its descriptors are closed. Raises `SyscallError`."""
+    name = os.fsencode(path) + b"\0"
+    attributes = bytearray(struct.pack("<QII", syscalls.address(name), link.fd, 0))
+    syscalls.bpf(abi.OBJ_PIN, attributes, f"pin an iterator to {path}")
+
+
 def _create(attributes: bytes, what: str) -> int:
     return syscalls.bpf(abi.LINK_CREATE, bytearray(attributes), what)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from invivo.diagnostics import Code
+from invivo.ir import helpers
 from invivo.ir import types as t
 from invivo.ir.format import Directive, Format, parse_format
 from invivo.ir.layout import (
@@ -20,7 +22,7 @@ from invivo.ir.layout import (
     PrintValue,
     System,
 )
-from invivo.ir.ops import CompareOp, Operand
+from invivo.ir.ops import CompareOp, Kind, Operand
 from invivo.ir.types import Type
 from invivo.library.access import read_helper, read_string_helper
 from invivo.library.record import Builtin, Emit, FieldSource, Lower, Place, Site
@@ -60,6 +62,8 @@ def _check_format(site: Site) -> Type:
     for index, (directive, type_) in enumerate(zip(directives, types, strict=True)):
         if site.known(index + 1):
             _check_directive(site, directive, type_, index + 1)
+    if "pinned" in site.context.features and all(site.known(index + 1) for index in range(supplied)):
+        _check_pinned(site, text)
     return t.VOID
 
 
@@ -96,8 +100,58 @@ def _check_directive(site: Site, directive: Directive, type_: Type, argument: in
         )
 
 
+# What the kernel's own printf knows, and the length that makes it take 64 bits.
+_PINNED: Final = {"d": "lld", "i": "lld", "u": "llu", "x": "llx", "X": "llX", "p": "llx", "c": "c", "s": "s"}
+_MOST_PINNED: Final = 12  # MAX_BPRINTF_VARARGS, include/linux/bpf.h
+
+
+def _check_pinned(site: Site, text: str) -> None:
+    """The kernel writes what a pinned program prints, for whoever reads the file, when invivo is gone."""
+    directives = parse_format(text).directives
+    if len(directives) > _MOST_PINNED:
+        site.error(Code.LIMIT, f"a pinned program prints at most {_MOST_PINNED} values")
+    for index, directive in enumerate(directives):
+        is_text = isinstance(site.type(index + 1), t.String)
+        fits = directive.conversion == "s" if is_text else directive.conversion in _PINNED.keys() - {"s"}
+        if not fits or (not is_text and not isinstance(site.type(index + 1), _NUMBERS)):
+            site.error(
+                Code.BAD_FORMAT,
+                f"unsupported format specifier for type '{spell(site.type(index + 1))}': {directive.conversion}",
+                "the kernel prints for a pinned program: numbers by d u x p c, strings by s",
+                index + 1,
+            )
+
+
+def _print_pinned(emit: Emit) -> None:
+    written = ""
+    for piece in parse_format(_written(emit.literal(0))).pieces:
+        if isinstance(piece, str):
+            written += piece.replace("%", "%%")
+        else:
+            prefix = "0x" if piece.conversion == "p" else ""
+            flags = piece.flags.replace("#", "")
+            written += f"{prefix}%{flags}{piece.width or ''}{_PINNED[piece.conversion]}"
+    text = written.encode("utf-8", "surrogateescape") + b"\0"
+    count = emit.arity - 1
+    values = emit.temporary(8 * max(count, 1))
+    for index in range(count):
+        if t.is_scalar(emit.type(index + 1)):
+            value = emit.word(index + 1)
+        else:
+            held = emit.address(index + 1)
+            value = emit.b.offset(held.pointer, held.offset)
+        emit.b.store(values.pointer, values.offset + 8 * index, 8, value)
+    meta = emit.b.load(emit.context_pointer(), 0, 8, kind=Kind.BTF)
+    file = emit.b.load(meta, 0, 8, kind=Kind.BTF)  # struct bpf_iter_meta: struct seq_file *seq
+    data = emit.b.offset(values.pointer, values.offset) if count else 0
+    emit.b.call_void(helpers.SEQ_PRINTF, file, emit.data(text), len(text), data, 8 * count)
+
+
 def _lower_format(action: Callable[[Emit, Format], Action]) -> Lower:
     def lower(emit: Emit, place: Place | None) -> None:
+        if "pinned" in emit.context.features:
+            _print_pinned(emit)
+            return
         format_ = parse_format(_written(emit.literal(0)))
         fields: list[tuple[str, Type, FieldSource]] = [
             (str(index), emit.type(index + 1), emit.source(index + 1)) for index in range(emit.arity - 1)

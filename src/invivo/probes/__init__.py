@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "expand",
     "find",
+    "pinned",
     "plan",
     "provider_of",
     "providers",
@@ -137,6 +138,16 @@ def plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> S
     for point in points:
         by_provider.setdefault(point.provider, []).append(point)
     return [made for name, own in by_provider.items() for made in _load(name).plan(own, uses, facts)]
+
+
+def pinned(plan: Plan) -> str:
+    """Return the path to which the program of a plan is pinned, empty if it is not."""
+    if plan.context.provider != "iter":
+        return ""
+    module = import_module("invivo.probes.iterator")
+    path = module.pinned(plan)
+    assert isinstance(path, str)
+    return path
 
 
 def attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:

@@ -76,7 +76,7 @@ def _plan_of(point: AttachPoint, facts: Facts) -> Plan:
         ProgramType.TRACING_ITER,
         attach_id,
         scoped=False,  # it runs in invivo's own process
-        features=frozenset({"ctx", "iter", "path", "socket_cookie"}),
+        features=frozenset({"ctx", "iter", "path", "socket_cookie"} | ({"pinned"} if point.data.pin else set())),
         context_type=context_pointer(_CONTEXT + kind, facts),
         btf_pointers=True,
         # Behind `meta`. The last call is without an object, so that a program could write a summary.
@@ -86,7 +86,25 @@ def _plan_of(point: AttachPoint, facts: Facts) -> Plan:
 
 
 def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
-    return [links.iterator(program)]
+    assert isinstance(plan.attach, Iterate)
+    link = links.iterator(program)
+    if plan.attach.pin:
+        try:
+            links.pin(link, place_of(plan.attach.pin))
+        except BaseException:
+            link.close()
+            raise
+    return [link]
+
+
+def place_of(pin: str) -> str:
+    """Return the path to which an iterator is pinned: under ``/sys/fs/bpf`` unless it is absolute."""
+    return pin if pin.startswith("/") else f"/sys/fs/bpf/{pin}"
+
+
+def pinned(plan: Plan) -> str:
+    """Return the path to which the program of a plan is pinned, empty if it is not."""
+    return place_of(plan.attach.pin) if isinstance(plan.attach, Iterate) and plan.attach.pin else ""
 
 
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
@@ -107,7 +125,8 @@ ITER = Provider(
     name="iter",
     aliases=("it",),
     role=Role.ITERATOR,
-    doc="Runs once for each object of a kind that the kernel keeps.",
+    doc="Runs once for each object of a kind that the kernel keeps; with a name, whenever the file of this name under "
+    "/sys/fs/bpf is read, which stays until it is removed.",
     syntax=("iter:KIND", "iter:KIND:PIN"),
     needs=("CAP_PERFMON", "BTF"),
     check=_check,

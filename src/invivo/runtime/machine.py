@@ -50,6 +50,9 @@ class RunningKernel:
     def role(self, plan: Plan) -> Role:
         return probes.provider_of(plan.points[0]).role
 
+    def pinned(self, plan: Plan) -> str:
+        return probes.pinned(plan)
+
     def count_runs(self) -> Closeable:
         return Descriptor(programs.enable_statistics())
 

@@ -94,6 +94,10 @@ class Kernel(Protocol):
 
     def role(self, plan: Plan) -> Role: ...
 
+    def pinned(self, plan: Plan) -> str:
+        """The path to which a plan's program is pinned; empty for most."""
+        ...
+
     def unwatch(self, address: int) -> None:
         """Detach the watchpoints at an address."""
         ...

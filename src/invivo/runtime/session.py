@@ -89,6 +89,7 @@ class Session:
         self._loaded: Loaded | None = None
         self._links: list[Closeable] = []
         self._walks: list[Walk] = []
+        self.pinned: list[str] = []  # paths of what stays
         self._readers: dict[str, MapReader] = {}
         self._ring: RingHandle | None = None
         layout = image.layout
@@ -201,6 +202,9 @@ class Session:
         for program, handle in iterators:
             walks = self._kernel.attach(program.plan, handle, self._pid)
             self._links += walks
+            if path := self._kernel.pinned(program.plan):
+                self.pinned.append(path)
+                continue  # whoever reads the file runs it
             self._walks.append(Walk(self._kernel, walks, self._signals.wake))
 
     def start(self) -> None:

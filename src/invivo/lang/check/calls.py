@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from invivo.diagnostics import Code
 from invivo.ir import types as t
 from invivo.ir.types import AddressSpace, Type
@@ -269,6 +271,12 @@ def _clock(node: ast.Node) -> t.Clock:
             return t.Clock.BOOT
 
 
+# What the session does for a program, which a pinned iterator runs without.
+_SHOWN_BY_INVIVO: Final = frozenset(
+    {"print", "errorf", "warnf", "cat", "system", "time", "exit", "join", "strftime", "clear", "zero"}
+)
+
+
 def check_call(c: Checker, node: ast.Call) -> Type | None:
     builtin = find_builtin(node.name)
     if builtin is None:
@@ -313,6 +321,10 @@ def _check(
         return None
     if name == "ctx" and c.context.provider == "tracepoint":
         c.error(Code.NOT_HERE, node, "Use args instead of ctx in tracepoint")
+        return None
+    if name in _SHOWN_BY_INVIVO and "pinned" in c.context.features:
+        message = f"{name}() can not be used in a pinned iterator: it stays when the trace has ended"
+        c.error(Code.NOT_HERE, node, message, "printf() writes to whoever reads the pinned file")
         return None
     if builtin.feature and builtin.feature not in c.context.features:
         c.error(
