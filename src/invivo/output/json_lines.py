@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from invivo.events import (
@@ -124,7 +125,8 @@ class JsonSink:
             return
         place = f'"filename": {quote(event.filename)}, "line": {event.line}, "col": {event.column}'
         if event.helper:
-            start = f'"type": "helper_error", "msg": {quote(event.message)}'
+            # Without the words that text has for maps.
+            start = f'"type": "helper_error", "msg": {quote(os.strerror(-event.code))}'
             start += f', "helper": {quote(event.helper)}, "retcode": {event.code}'
         else:
             kind = "runtime_error" if event.runtime else "errorf" if event.severity == "ERROR" else "warnf"

@@ -162,7 +162,7 @@ def _check_discarded(c: Checker, expr: ast.Expr) -> None:
 
 def _check_let(c: Checker, node: ast.Let) -> None:
     name = node.variable.name
-    value = None if node.value is None else _check_value(c, node.value)
+    value = None if node.value is None else _check_value(c, node, node.value)
     if c.lookup(name) is not None:
         _shadowed(c, node.variable)
         return
@@ -246,15 +246,17 @@ def _does_not_fit(c: Checker, node: ast.Expr, what: str, fixed: Type, value: Typ
     )
 
 
-def _check_value(c: Checker, node: ast.Expr) -> Type | None:
+def _check_value(c: Checker, assignment: ast.Node, node: ast.Expr, target: str = "a scratch variable") -> Type | None:
     """An assigned value: not void, not an aggregation."""
+    if isinstance(node, ast.MapAccess) and readable_type(held := c.map(node.name).value or t.INT64) is None:
+        c.error(Code.AGGREGATION, assignment, f"Value '{spell(held)}' cannot be assigned to {target}.")
+        return None
     if isinstance(node, ast.Call) and (builtin := find_builtin(node.name)) is not None and builtin.update:
         not_assigned(c, node)
         return None
     type_ = c.check(node)
     if isinstance(type_, t.Void):
-        what = f"{node.name}() returns nothing" if isinstance(node, ast.Call) else "this has no value"
-        c.error(Code.BAD_ASSIGNMENT, node, f"{what} that could be assigned", _no_value_hint(node))
+        c.error(Code.BAD_ASSIGNMENT, assignment, f"Value 'void' cannot be assigned to {target}.", _no_value_hint(node))
         return None
     return type_
 
@@ -307,7 +309,7 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
         check_map_key(c, value)
         _aggregation_copied(c, node, target.name, value.name)
         return
-    type_ = _check_value(c, value)
+    type_ = _check_value(c, node, value, "a map")
     if type_ is None:
         return
     if info.value is not None and t.is_aggregation(info.value):
@@ -328,10 +330,14 @@ def _assign_map(c: Checker, node: ast.Assign, target: ast.MapAccess) -> None:
         _note_space(c, info, type_, value)
 
 
+# Of the neighbour's examples.
+_AGGREGATION_ARGUMENTS = {"count": "", "lhist": "rand %10, 0, 10, 1", "tseries": "rand %10, 10s, 1", "stats": "arg2"}
+
+
 def _aggregation_copied(c: Checker, node: ast.Assign, target: str, source: str) -> None:
     type_ = c.map(source).value or t.VOID
     name = spell(type_).removesuffix("_t")
-    call = f"{name}({'' if isinstance(type_, t.Count) else 'retval'})"
+    call = f"{name}({_AGGREGATION_ARGUMENTS.get(name, 'retval')})"
     c.error(
         Code.AGGREGATION,
         node,
@@ -344,7 +350,7 @@ def _aggregation_copied(c: Checker, node: ast.Assign, target: str, source: str) 
 
 
 def _assign_variable(c: Checker, node: ast.Assign, target: ast.ScratchVariable) -> None:
-    type_ = _check_value(c, node.value)
+    type_ = _check_value(c, node, node.value)
     variable = c.use(target)
     if variable is None:
         if node.op:
