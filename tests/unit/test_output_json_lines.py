@@ -89,7 +89,8 @@ MESSAGES: list[tuple[str, Event, str]] = [
     (
         "helper",
         Complaint("WARNING", "m", "stdin", 1, 9, "map_delete_elem", -2),
-        '{"type": "helper_error", "msg": "No such file or directory", "helper": "map_delete_elem", "retcode": -2, "filename": "stdin", '
+        '{"type": "helper_error", "msg": "No such file or directory", '
+        '"helper": "map_delete_elem", "retcode": -2, "filename": "stdin", '
         '"line": 1, "col": 9}',
     ),
 ]

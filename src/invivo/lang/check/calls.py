@@ -166,7 +166,10 @@ class CallSite:
             key = self.type(key_index)
             if self.known(key_index):
                 parts = key.elements if isinstance(key, t.Tuple) else (key,)
-                self._c.use_key(argument.name, parts, argument.span)
+                written = self.arguments[key_index]
+                self._c.use_key(
+                    argument.name, parts, argument.span, (written,) if isinstance(written, ast.Expr) else ()
+                )
             return
         types = [self._c.check(part) for part in argument.keys]
         known = tuple(type_ for type_ in types if type_ is not None)
@@ -175,7 +178,7 @@ class CallSite:
             return
         if len(known) == 1 and isinstance(known[0], t.Tuple):
             known = known[0].elements
-        self._c.use_key(argument.name, known or None, argument.span)
+        self._c.use_key(argument.name, known or None, argument.span, argument.keys)
 
     @property
     def assigned_with_key(self) -> bool:

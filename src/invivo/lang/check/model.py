@@ -36,6 +36,7 @@ class MapInfo:
     def __init__(self, name: str) -> None:
         self.name = name
         self.key: tuple[Type, ...] | None = None
+        self.flexible_key: tuple[bool, ...] = ()  # as ``flexible``, of the key's parts
         self.scalar: bool | None = None  # None: not used yet
         self.value: Type | None = None
         self.flexible = True

@@ -225,8 +225,8 @@ class Checker:
             self.maps[name] = MapInfo(name)
         return self.maps[name]
 
-    def use_key(self, name: str, key: tuple[Type, ...] | None, span: Span) -> None:
-        """Note that a map is used with a key of these types (None: without a key)."""
+    def use_key(self, name: str, key: tuple[Type, ...] | None, span: Span, parts: tuple[ast.Expr, ...] = ()) -> None:
+        """Note that a map is used with a key of these types (None: without a key), which are those of ``parts``."""
         info = self.map(name)
         if info.scalar is not None and info.scalar != (key is None):
             with_key, without = "with an explicit key (non-scalar map)", "without an explicit key (scalar map)"
@@ -241,14 +241,21 @@ class Checker:
         info.scalar = key is None
         info.first_key = info.first_key or span
         if key is not None:
-            self._grow_key(info, key, span)
+            if len(parts) == 1 and isinstance(parts[0], ast.TupleExpr):
+                parts = parts[0].elements
+            values = [self.folder(part) for part in parts]
+            natural = tuple(isinstance(value, int) and value >= 0 for value in values)
+            self._grow_key(info, key, span, natural if len(natural) == len(key) else (False,) * len(key))
 
-    def _grow_key(self, info: MapInfo, key: tuple[Type, ...], span: Span) -> None:
+    def _grow_key(self, info: MapInfo, key: tuple[Type, ...], span: Span, literal: tuple[bool, ...]) -> None:
         if info.key is None:
-            info.key = key
+            info.key, info.flexible_key = key, literal
             self.changed = True
             return
-        merged = [promote(old, new) for old, new in zip(info.key, key, strict=False)]
+        flexible = info.flexible_key
+        merged = [self._grown(*part) for part in zip(info.key, key, flexible, literal, strict=False)]
+        if len(flexible) == len(literal):
+            info.flexible_key = tuple(map(min, flexible, literal))
         grown = tuple(part for part in merged if part is not None)
         if len(info.key) != len(key) or len(grown) != len(key):
             self.diagnostics.error(

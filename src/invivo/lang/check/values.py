@@ -182,7 +182,7 @@ def check_map_key(c: Checker, node: ast.MapAccess) -> None:
     if not known:
         c.error(Code.BAD_OPERAND, node, "an empty tuple cannot be a key", f"write {node.name} for a scalar map")
         return
-    c.use_key(node.name, known, node.span)
+    c.use_key(node.name, known, node.span, node.keys)
 
 
 def check_map_read(c: Checker, node: ast.MapAccess) -> Type | None:
