@@ -321,4 +321,5 @@ def test_the_manuals_example_is_what_comes_out(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = [re.sub(r"[\d,.]+", "#", " ".join(line.split())) for line in done.stdout.splitlines()]
     wanted = [re.sub(r"[\d,.]+", "#", " ".join(line.split())) for line in shown if line != "[...]"]
-    assert wanted and not [line for line in wanted if line not in found]
+    # What is to be said about this run in particular follows on the same line.
+    assert wanted and not [line for line in wanted if not any(each.startswith(line) for each in found)]

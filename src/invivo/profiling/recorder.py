@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from invivo.events import Attached, Complaint, Ended, Event, Frame, Loss, MapSnapshot, Stack, Value
 from invivo.formats.rust_names import readable_rust
 from invivo.formats.stacks.folded import is_python
+from invivo.ir.layout import LossKind
 from invivo.output.losses import describe_loss
 from invivo.output.sink import Stream
 from invivo.output.terminal import display
@@ -22,6 +23,10 @@ _FIRST_FUNCTIONS = frozenset(
     | {"runtime.goexit", "runtime.goexit.abi0", "runtime.mcall", "runtime.rt0_go", "runtime.rt0_go.abi0"}
 )
 _LIBC = ("libc.so", "libc-", "ld-linux", "ld-2", "libpthread", "ld-musl")
+# Losses of whole events; the others make an event's stack shorter, or its names worse.
+_MISSING = frozenset(
+    kind.value for kind in (LossKind.RING_FULL, LossKind.MAP_FULL, LossKind.MAP_UPDATE, LossKind.SCRATCH_BUSY)
+)
 _INTERRUPTS = ("asm_sysvec_", "asm_common_interrupt", "common_interrupt")
 _UNKNOWN = "[unknown]"
 _MOST_FRAMES = 127  # PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h
@@ -179,6 +184,7 @@ class Recorder:
         self._quality = _Tally()
         self._began = time.monotonic()
         self._told = ""
+        self._warned: set[tuple[str, str]] = set()
         self._done = False
         self._left: dict[str, dict[Value, Value]] = {}
 
@@ -194,15 +200,21 @@ class Recorder:
                 if not at_end:
                     self._progress()
             case Loss(kind, subject, count, _):
-                self._quality.lost += count
-                self._clear_line()
-                self._say(f"warning: {describe_loss(kind, subject, count, display)}\n")
+                if kind in _MISSING:
+                    self._quality.lost += count
+                    if (kind, subject) not in self._warned:
+                        self._warned.add((kind, subject))
+                        self._clear_line()
+                        self._say(f"warning: {describe_loss(kind, subject, count, display)} (told once)\n")
             case Complaint():
                 self._say(complaint_text(event, display))
             case MapSnapshot(name, _, _, entries, True) if self._recipe.waits is not None:
                 self._left[name] = {key[0]: value for key, value in entries if key is not None}
-            case Ended(reason, _, _):
+            case Ended(reason, _, losses):
                 self._take_left()
+                for kind, subject, count in losses:
+                    if kind not in _MISSING:
+                        self._quality.remarks.append(describe_loss(kind, subject, count, str))
                 if reason == "process":
                     self._quality.remarks.append("the process has ended")
             case _:
