@@ -28,7 +28,7 @@ from invivo.events import (
     Value,
 )
 from invivo.output.json_text import exact_number, json_bool, json_null, quote
-from invivo.output.losses import describe_loss
+from invivo.output.losses import describe_loss, events_lost
 from invivo.output.sink import Buffering, Dialect, Stream, Writer
 from invivo.output.text import complaint_text
 from invivo.values import ValueText
@@ -45,9 +45,11 @@ class JsonSink:
         *,
         buffering: Buffering = Buffering.LINE,
         quiet: bool = False,
+        warnings: bool = True,
         trailer: str = "..",
         errors_escape: Callable[[str], str] | None = None,
     ) -> None:
+        self._warnings = warnings
         self._out = Writer(stream, buffering)
         self._errors = Writer(errors, Buffering.NONE)
         self._dialect = dialect
@@ -148,6 +150,8 @@ class JsonSink:
             for kind, subject, count in event.losses:
                 told = describe_loss(kind, subject, count, self._errors_escape)
                 self._errors.write(f"warning: in all {told}\n")
+        elif self._warnings and (lost := events_lost(event)):
+            self._errors.write(f"WARNING: Total lost event count: {lost}\n")
 
 
 class JsonValues:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from invivo.events import Ended
 from invivo.ir.layout import LossKind
 
 _MEANINGS: dict[str, str] = {
@@ -21,3 +22,8 @@ def describe_loss(kind: str, subject: str, count: int, escape: Callable[[str], s
     """Return ``12 updates lost: the map is full (see max_map_keys): @``."""
     where = f": {escape(subject)}" if subject else ""
     return f"{count} {_MEANINGS.get(kind, kind)}{where}"
+
+
+def events_lost(end: Ended) -> int:
+    """How many events did not fit into the ring, in the whole trace."""
+    return sum(count for kind, _, count in end.losses if kind == LossKind.RING_FULL.value)

@@ -59,6 +59,7 @@ def _json(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions
         dialect,
         buffering=options.buffering,
         quiet=options.quiet,
+        warnings=options.warnings,
         trailer=options.trailer,
         errors_escape=display if options.errors_terminal else None,
     )

@@ -22,7 +22,7 @@ from invivo.events import (
     Value,
 )
 from invivo.ir.layout import LossKind
-from invivo.output.losses import describe_loss
+from invivo.output.losses import describe_loss, events_lost
 from invivo.output.sink import Buffering, Dialect, Stream, Writer
 from invivo.values import ValueText
 
@@ -170,8 +170,7 @@ class TextSink:
     def _ended(self, event: Ended) -> None:
         if self._dialect is Dialect.BPFTRACE:
             self._separate()  # bpftrace writes them without maps, too
-            lost = sum(count for kind, _, count in event.losses if kind == LossKind.RING_FULL.value)
-            if lost and self._warnings:
+            if self._warnings and (lost := events_lost(event)):
                 self._say(f"WARNING: Total lost event count: {lost}\n")
             return
         for kind, subject, count in event.losses:
