@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from fixture_kernel import descriptors
+from invivo.cli.attempts import ATTEMPTS
+from invivo.errors import InvivoError
 from invivo.formats.btf import Btf, BtfKind
 from invivo.kernel import features, vmlinux
 from invivo.kernel.features import FEATURES, Features
 from invivo.kernel.kallsyms import Kallsyms
 from invivo.kernel.tracefs import Tracefs
+from running import run
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,35 @@ def test_features_are_tried_on_use_and_leave_nothing_open() -> None:
     for feature in FEATURES:
         assert found.has(feature.name) in (True, False)
     assert descriptors() == before
+
+
+def test_what_features_say_is_what_an_attempt_finds() -> None:
+    """What --info and doctor show as there can be attached, and what they show as missing cannot."""
+    known = Features()
+    attempts = {attempt.name.partition("(")[2].rstrip(")"): attempt for attempt in ATTEMPTS}
+    said, found = {}, {}
+    for name in ("kprobe", "kprobe_multi", "fentry", "uprobe", "uprobe_multi"):
+        said[name] = known.has(name)
+        try:
+            found[name] = bool(attempts[name].make())
+        except InvivoError:
+            found[name] = False
+    assert said == found
+    assert not known.has("kprobe_session") or found["kprobe_multi"]
+
+
+@pytest.mark.requires("data_symbols")
+def test_a_variable_of_the_kernel_on_each_processor() -> None:
+    """What percpu_kaddr() tells is where kallsyms has the variable, moved by the processor's distance."""
+    program = """begin {
+        printf("%lx %lx %lx\\n", (uint64)kaddr("runqueues"), (uint64)percpu_kaddr("runqueues", 0),
+            (uint64)percpu_kaddr("runqueues", 1));
+        exit();
+    }"""
+    template, first, second = (int(word, 16) for word in run(program).text.split())
+    assert template == Kallsyms().address("runqueues")
+    assert len({template, first, second}) == 3
+    assert first >> 63 == second >> 63 == 1
 
 
 def test_an_unknown_feature_is_a_mistake_of_the_caller() -> None:

@@ -133,3 +133,24 @@ def test_functions_of_a_process_need_no_file() -> None:
         assert points[0].function == "Py_BytesMain"
     libraries = facts.expand(probe_spec("uprobe:libc*:getppid"))
     assert [point.function for point in libraries] == ["getppid"]
+
+
+def test_what_can_be_probed_in_a_process_is_listed() -> None:
+    """By a word, by a pattern, in its own file and in its libraries, beside what the kernel has."""
+    facts = LiveFacts(os.getpid())
+    libc = os.path.realpath(next(path for path in facts.binaries("*") if "/libc.so" in path))
+    found = {each.name for each in list_probes("getppid", facts)}
+    assert any(name.startswith("uprobe:") and os.path.realpath(name.split(":")[1]) == libc for name in found)
+    assert "tracepoint:syscalls:sys_enter_getppid" in found
+    assert list(list_probes("uprobe:*BytesMain*", facts)) or "libpython" in "".join(facts.binaries("*"))
+    facts.close()
+
+
+def test_two_thousand_tracepoints_are_listed_in_a_moment() -> None:
+    facts = LiveFacts()
+    started = time.process_time()
+    count = len(list(list_probes("tracepoint:*", facts)))
+    elapsed = time.process_time() - started
+    facts.close()
+    assert count > 1000
+    assert elapsed < 2.0, elapsed  # emulated; 0.05 s without

@@ -39,8 +39,12 @@ def _queries(pattern: str, facts: Facts) -> Iterator[tuple[Provider, tuple[str, 
             return
         text = head if names.is_wildcard(head) else f"*{head}*"
         for provider in providers():
-            if not provider.user_space and provider.name not in OF_RETURNS:
+            if provider.name in OF_RETURNS:
+                continue
+            if not provider.user_space:
                 yield provider, (text,)
+            elif facts.pid is not None:
+                yield provider, ("*", text)  # in all files of the process
         return
     fields = tuple(rest) if any(rest) else ("*",)
     if names.is_wildcard(head):
