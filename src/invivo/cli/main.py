@@ -29,6 +29,7 @@ usage: invivo COMMAND ...
 examples:
   invivo run -e 't:syscalls:sys_enter_openat { printf("%s %s\\n", comm, str(args.filename)); }' -c 'ls /'
   invivo run -e 't:syscalls:sys_enter_* { @[probe] = count(); }' -c 'find /usr/share/doc -name copyright'
+  invivo profile -p 1234 -o slow.svg 10
   invivo list 'tracepoint:sched:*'
 
 `invivo-bpftrace` takes bpftrace's own command line.
