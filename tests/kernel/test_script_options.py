@@ -85,7 +85,7 @@ def test_a_tracepoint_that_is_not_there_in_both_faces(capfd: pytest.CaptureFixtu
 
 
 def test_errors_come_before_warnings(capfd: pytest.CaptureFixture[str]) -> None:
-    assert bpftrace.run_words(["-e", "BEGIN { $a = 1; print(7 / $a); print(nosuch); }"]) == 1
+    assert bpftrace.run_words(["-e", "BEGIN { $a = (int32)1; print(7 / $a); print(nosuch); }"]) == 1
     said = [line.split(": ")[1] for line in capfd.readouterr().err.splitlines() if line.startswith("stdin:")]
     assert said == ["ERROR", "WARNING"]
 

@@ -32,8 +32,14 @@ def check_string(c: Checker, node: ast.Node, value: str) -> Type | None:
     return t.String(len(value) + 1)
 
 
-def check_element(c: Checker, node: ast.Expr) -> Type | None:
-    """A tuple's element: anything that can stand in memory."""
+def check_element(c: Checker, node: ast.Expr, key: ast.MapAccess | None = None) -> Type | None:
+    """A tuple's element, or a part of a map's key: anything that can stand in memory."""
+    if isinstance(node, ast.MapAccess) and readable_type(held := c.map(node.name).value or t.INT64) is None:
+        if key is None:
+            c.error(Code.AGGREGATION, node, f"Map type {spell(held)} cannot exist inside a tuple.")
+        else:
+            c.error(Code.AGGREGATION, key, f"Value '{spell(held)}' cannot be used as a map key.")
+        return None
     type_ = c.check(node)
     if type_ is None:
         return None
@@ -43,9 +49,11 @@ def check_element(c: Checker, node: ast.Expr) -> Type | None:
     return type_
 
 
-def check_elements(c: Checker, nodes: tuple[ast.Expr, ...]) -> tuple[Type, ...] | None:
-    """The types of a tuple's elements or a key's parts; None unless all are known."""
-    types = [check_element(c, node) for node in nodes]
+def check_elements(
+    c: Checker, nodes: tuple[ast.Expr, ...], key: ast.MapAccess | None = None
+) -> tuple[Type, ...] | None:
+    """The types of a tuple's elements, or of the parts of an element's ``key``; None unless all are known."""
+    types = [check_element(c, node, key) for node in nodes]
     known = tuple(type_ for type_ in types if type_ is not None)
     return known if len(known) == len(types) else None
 
@@ -174,7 +182,7 @@ def check_map_key(c: Checker, node: ast.MapAccess) -> None:
     if not node.keys:
         c.use_key(node.name, None, node.span)
         return
-    known = check_elements(c, node.keys)
+    known = check_elements(c, node.keys, node)
     if known is None:
         return
     if len(known) == 1 and isinstance(known[0], t.Tuple):
