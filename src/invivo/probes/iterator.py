@@ -108,8 +108,10 @@ def pinned(plan: Plan) -> str:
 
 
 def _listing(pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:
-    matches = names.matcher(pattern[0])
-    for kind in filter(matches, _kinds(facts)):
+    name, *others = pattern
+    if others:
+        return
+    for kind in filter(names.matcher(name), _kinds(facts)):
         yield Listed(canonical("iter", (kind,)), _parameters(kind, facts) if verbose else ())
 
 

@@ -71,7 +71,10 @@ def no_counter(spec: ProbeSpec, counters: Sequence[Counter]) -> NoSuchProbeError
 
 def list_counters(provider: str, counters: Sequence[Counter], pattern: tuple[str, ...]) -> Iterator[Listed]:
     """Yield the counters that match a pattern, by all their names."""
-    matches = names.matcher(pattern[0])
+    wanted, *counts = pattern
+    if any(counts):
+        return  # a count is given, which none of them has
+    matches = names.matcher(wanted)
     known = [name for counter in counters for name in (counter.name, counter.alias) if name]
     yield from (Listed(f"{provider}:{name}:") for name in sorted(known) if matches(name))
 
