@@ -107,6 +107,8 @@ def _check_run(result: Result) -> None:
     losses = {(kind, subject): count for kind, subject, count in ended.losses}
     full = losses.pop(("ring-full", ""), 0)
     unread = losses.pop(("read-failed", ""), 0)
+    # A kernel refuses a map's lock now and then, to a program that interrupted the one that holds it.
+    refused = {name: losses.pop((kind, name)) for kind, name in list(losses) if kind == "map-update"}
     assert not losses  # a program that finds no scratch slot would leave, and be counted as busy
 
     hits, seeks = _scalar(result.events, "@hits"), _scalar(result.events, "@seeks")
@@ -114,9 +116,9 @@ def _check_run(result: Result) -> None:
     faults = _entries(result.events, "@faults")
     assert (hits, seeks, unread) == (_CPUS * _COUNT, _CPUS * _COUNT, _CPUS * _COUNT)
     assert _scalar(result.events, "@total") == _CPUS * _COUNT * (_COUNT - 1) // 2
-    assert _keyed_total(result.events, "@by_text") == hits
-    assert _entries(result.events, "@read") == {("<unread>",): hits}
-    assert _keyed_total(result.events, "@stacks") == samples
+    assert _keyed_total(result.events, "@by_text") + refused.get("@by_text", 0) == hits
+    assert _entries(result.events, "@read") == {("<unread>",): hits - refused.get("@read", 0)}
+    assert _keyed_total(result.events, "@stacks") + refused.get("@stacks", 0) == samples
     assert samples > 100  # the profile did interrupt
     # Kernels differ in how often they try a string again; each try is a fault inside the program.
     assert {key: isinstance(count, int) and count >= _COUNT for key, count in faults.items()} == {

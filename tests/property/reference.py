@@ -164,6 +164,12 @@ class Interpreter:
                 return result if -(1 << 63) <= result < 1 << 64 else None
             case ast.Binary(_, op, left, right):
                 return _literal_binary(op, self.constant(left), self.constant(right))
+            case ast.Ternary(_, condition, then, otherwise):
+                decides = self.constant(condition)
+                if decides is None:
+                    return None
+                chosen = self.constant((then or condition) if decides else otherwise)
+                return wrap(chosen, 64, signed=True) if isinstance(chosen, int) else chosen
             case ast.Call(_, "str", _, (ast.PositionalParameter(_, index),)):
                 parameters = self.checked.parameters
                 return parameters[index - 1] if index <= len(parameters) else ""
