@@ -24,13 +24,18 @@ def format_profile_text(profile: Profile, functions: int = FUNCTIONS, stacks: in
 
 
 def function_lines(profile: Profile, count: int) -> list[str]:
-    """Return a line for each of the hottest functions: its own share, its share with all it calls, its name."""
+    """Return a line for each of the hottest functions: its own share, its share with all it calls, its name.
+
+    A third of them are those that call the most: a hundred functions of a short start with a sample each would hide
+    ``main``, which has none of its own.
+    """
     total = profile.total
     rows = self_and_total(profile)
+    busiest = rows[: count - count // 3]
+    callers = sorted(rows[len(busiest) :], key=lambda row: -row[2])[: count // 3]
+    chosen = [*busiest, *callers] if len(rows) > count else rows
     lines = ["   self   total  function"]
-    lines += [
-        f"{100 * own / total:6.1f}% {100 * whole / total:6.1f}%  {shown(each)}" for each, own, whole in rows[:count]
-    ]
+    lines += [f"{100 * own / total:6.1f}% {100 * whole / total:6.1f}%  {shown(each)}" for each, own, whole in chosen]
     if len(rows) > count:
         lines.append(f"                 ... and {len(rows) - count} more functions")
     return lines
