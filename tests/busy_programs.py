@@ -15,6 +15,7 @@ _COMMON = r"""
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <sys/file.h>
 static double now(int clock) { struct timespec t; clock_gettime(clock, &t); return t.tv_sec + t.tv_nsec / 1e9; }
@@ -85,6 +86,67 @@ int main(void)
     sleeps();
     took[0] = now(WALL) - t;
     printf("sleeps %f\nreads %f\nlocks %f\n", took[0], took[1], took[2]);
+    return 0;
+}
+""",
+    # many waits of each kind; tells the time that they took without that on the processor
+    "blocks": r"""
+static pthread_mutex_t mine = PTHREAD_MUTEX_INITIALIZER;
+static pthread_barrier_t both;
+static int there[2], file;
+static char block[1 << 20];
+NOINLINE void sleep_inside(int us) { usleep(us); sink++; }
+NOINLINE void pipe_inside(void) { char c; if (read(there[0], &c, 1) != 1) _exit(1); sink++; }
+NOINLINE void lock_inside(void) { pthread_mutex_lock(&mine); sink++; pthread_mutex_unlock(&mine); }
+NOINLINE void fork_inside(int us) { pid_t child = vfork(); if (!child) { usleep(us); _exit(0); } waitpid(child, 0, 0); }
+NOINLINE void sync_inside(void) { if (fsync(file)) _exit(1); sink++; }
+NOINLINE void sleeps(int us) { sleep_inside(us); sink++; }
+NOINLINE void pipes(int us) { (void)us; pipe_inside(); sink++; }
+NOINLINE void locks(int us) { (void)us; lock_inside(); sink++; }
+NOINLINE void forks(int us) { fork_inside(us); sink++; }
+NOINLINE void syncs(int us) { (void)us; sync_inside(); sink++; }
+static double waited(void (*kind)(int), int us)
+{
+    double wall = now(WALL), cpu = now(CPU);
+    kind(us);
+    return now(WALL) - wall - (now(CPU) - cpu);
+}
+static void *other(void *p)
+{
+    for (int i = 1; i <= 10; i++) {
+        usleep(i * 3000);
+        if (write(there[1], "x", 1) != 1) _exit(1);
+        pthread_mutex_lock(&mine);
+        pthread_barrier_wait(&both);
+        usleep(i * 3000);
+        pthread_mutex_unlock(&mine);
+        pthread_barrier_wait(&both);
+    }
+    return p;
+}
+int main(int argc, char **argv)
+{
+    double slept = 0, piped = 0, locked = 0, forked = 0, synced = 0;
+    pthread_t thread;
+    file = open(argv[argc - 1], O_CREAT | O_TRUNC | O_RDWR, 0600);
+    if (file < 0 || pipe(there)) return 1;
+    pthread_barrier_init(&both, 0, 2);
+    pthread_create(&thread, 0, other, 0);
+    for (int i = 1; i <= 10; i++) {
+        piped += waited(pipes, 0);
+        pthread_barrier_wait(&both);
+        locked += waited(locks, 0);
+        pthread_barrier_wait(&both);
+    }
+    for (int i = 1; i <= 10; i++) slept += waited(sleeps, i * 3000);
+    for (int i = 1; i <= 10; i++) forked += waited(forks, i * 3000);
+    for (int i = 1; i <= 10; i++) {
+        memset(block, i, sizeof block);
+        for (int k = 0; k < 4; k++) if (write(file, block, sizeof block) != sizeof block) return 1;
+        synced += waited(syncs, 0);
+    }
+    pthread_join(thread, 0);
+    printf("sleeps %f\npipes %f\nlocks %f\nforks %f\nsyncs %f\n", slept, piped, locked, forked, synced);
     return 0;
 }
 """,

@@ -26,7 +26,7 @@ INVIVO = (sys.executable, "-m", "invivo")
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("busy")
-    for name in ("shares", "becomes", "storm", "waits", "idle", "allocates", "makes_code"):
+    for name in ("shares", "becomes", "storm", "waits", "blocks", "idle", "allocates", "makes_code"):
         build_busy(name, folder)
     return folder
 
@@ -189,6 +189,21 @@ def test_waits_are_as_long_as_the_program_says(waits: tuple[Profile, dict[str, f
     profile, took = waits
     assert profile.unit == "us" and took[wait] > 200_000
     assert abs(_weight(profile, wait) / took[wait] - 1) < 0.05
+
+
+@pytest.mark.parametrize(("states", "kinds"), [("SDTtPIR", ("sleeps", "pipes", "locks", "syncs")), ("D", ("forks",))])
+def test_sums_of_many_waits(programs: Path, tmp_path: Path, states: str, kinds: tuple[str, ...]) -> None:
+    """Sleeps, a pipe, a lock, the disk, and in state D a child of vfork: as long as the program was not running."""
+    words = ("offcpu", "--state", states, "-c", f"{programs}/blocks {tmp_path}/file")
+    profile, done = _record(*words, out=tmp_path / "x.json")
+    took = {name: 1e6 * float(seconds) for name, seconds in map(str.split, done.stdout.splitlines())}
+    assert all(took[kind] > 150_000 for kind in ("sleeps", "pipes", "locks", "forks"))
+    for kind in kinds:
+        # Some file systems keep nobody waiting; what is shorter than the shortest wait is not in the sum.
+        assert abs(_weight(profile, "main", kind) - took[kind]) < 0.05 * took[kind] + 500, (kind, took)
+    if states == "D":
+        assert _weight(profile, "sleeps") == _weight(profile, "pipes") == _weight(profile, "locks") == 0
+    assert profile.quality.lost == 0
 
 
 def test_wakers_stand_above_what_they_wake(waits: tuple[Profile, dict[str, float]]) -> None:
