@@ -156,6 +156,29 @@ NOINLINE void pause_inside(void) { pause(); sink++; }
 NOINLINE void rests(void) { pause_inside(); sink++; }
 int main(void) { puts("ready"); fflush(stdout); rests(); return 0; }
 """,
+    # a part of the program that is loaded while it runs, and goes before it ends
+    "loads": r"""
+#include <dlfcn.h>
+int main(int argc, char **argv)
+{
+    void *library = dlopen(argv[1], RTLD_NOW);
+    void (*work)(void) = (void (*)(void))dlsym(library, "plugin_work");
+    for (double end = now(CPU) + 0.3; now(CPU) < end;) work();
+    return argc > 2 ? 1 : dlclose(library);
+}
+""",
+    "plugin": r"""
+NOINLINE void plugin_inside(void) { mix(); sink++; }
+void plugin_work(void) { plugin_inside(); sink++; }
+""",
+    # names as Rust's compilers write them
+    "rust_names": r"""
+void old(void) __asm__("_ZN5tools7Chopper4chop17h0123456789abcdefE");
+void new(void) __asm__("_RNvNtCs1234_7mycrate3foo3bar");
+NOINLINE void old(void) { for (double end = now(CPU) + 0.2; now(CPU) < end;) mix(); }
+NOINLINE void new(void) { for (double end = now(CPU) + 0.2; now(CPU) < end;) mix(); }
+int main(void) { old(); new(); sink++; return 0; }
+""",
     # code made at run time, and a list that names it: push rbp, mov rbp rsp, mov ecx N, dec ecx, jnz, pop rbp, ret
     "makes_code": r"""
 #include <sys/mman.h>
@@ -204,11 +227,60 @@ int main(void) { for (int i = 0; i < 50; i++) { small(); large(); } return 0; }
 """,
 }
 
+# Templates and lambdas; sort() and the lambdas are compiled into what calls them.
+_CPP = r"""
+#include <algorithm>
+#include <ctime>
+#include <map>
+#include <string>
+#include <vector>
+static volatile unsigned long sink;
+static double now() { timespec t; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); return t.tv_sec + t.tv_nsec / 1e9; }
+namespace app {
+template <typename T> struct Table {
+    std::map<std::string, T> entries;
+    [[gnu::noinline]] void fill(int n)
+    {
+        for (int i = 0; i < n; i++) entries["k" + std::to_string(i * 7919 % n)] = T(i);
+    }
+};
+struct Sorter {
+    std::vector<double> values;
+    [[gnu::noinline]] void operator()(int n)
+    {
+        values.resize(n);
+        for (int i = 0; i < n; i++) values[i] = i * 7919 % n;
+        std::sort(values.begin(), values.end(), [](double a, double b) { return a > b; });
+    }
+};
+template <class F> [[gnu::noinline]] void during(double seconds, F work)
+{
+    for (double end = now() + seconds; now() < end;) work();
+    sink++;
+}
+}
+int main()
+{
+    app::during(0.2, [] { app::Table<long> table; table.fill(2000); sink += table.entries.size(); });
+    app::during(0.6, [] { app::Sorter sorter; sorter(5000); sink += sorter.values.size(); });
+    sink++;
+}
+"""
+
+
+def build_busy_cpp(folder: Path) -> Path:
+    """Compile a C++ program, optimised, with debug information; return its path."""
+    source, program = folder / "templates.cc", folder / "templates"
+    source.write_text(_CPP)
+    flags = ("-O2", "-g", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", "-fno-optimize-sibling-calls")
+    subprocess.run(["g++", *flags, "-o", program, source], check=True)
+    return program
+
 
 def build_busy(name: str, folder: Path, *flags: str) -> Path:
     """Compile a program with frame pointers, or with ``flags``; return its path."""
     source = folder / f"{name}.c"
     source.write_text(_COMMON + _SOURCES[name])
     program = folder / name
-    subprocess.run(["gcc", *(flags or FRAME_POINTERS), "-o", program, source, "-lpthread"], check=True)
+    subprocess.run(["gcc", *(flags or FRAME_POINTERS), "-o", program, source, "-lpthread", "-ldl"], check=True)
     return program

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from busy_programs import build_busy
+from busy_programs import FRAME_POINTERS, build_busy, build_busy_cpp
 from invivo.formats.stacks.profile_json import parse_profile_json
 from invivo.stacks import FrameKind, Function, Profile, named
 
@@ -26,7 +27,18 @@ INVIVO = (sys.executable, "-m", "invivo")
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("busy")
-    for name in ("shares", "becomes", "storm", "waits", "blocks", "idle", "allocates", "makes_code"):
+    for name in (
+        "shares",
+        "becomes",
+        "storm",
+        "waits",
+        "blocks",
+        "idle",
+        "allocates",
+        "makes_code",
+        "loads",
+        "rust_names",
+    ):
         build_busy(name, folder)
     return folder
 
@@ -93,6 +105,52 @@ def test_what_a_jit_compiler_makes_has_the_name_that_it_gave(programs: Path, tmp
     name = "LazyCompile:~hot app.js:7"
     assert _weight(profile, "makes_code", "main", name) > 0.8 * profile.total > 30
     assert _functions(profile)[name].kind is FrameKind.JIT
+
+
+def test_a_library_that_comes_and_goes(programs: Path, tmp_path: Path) -> None:
+    library = build_busy("plugin", tmp_path, *FRAME_POINTERS, "-shared", "-fPIC")
+    profile, _ = _record("profile", "-F", "499", "-c", f"{programs}/loads {library}", out=tmp_path / "x.json")
+    assert _weight(profile, "main", "plugin_work", "plugin_inside") > 0.8 * profile.total > 50
+    assert _functions(profile)["plugin_inside"].module == str(library)
+
+
+def test_a_program_in_another_root_that_has_the_path_of_one_here(programs: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    listed = subprocess.run(["ldd", programs / "shares"], capture_output=True, text=True, check=True).stdout
+    for path in re.findall(r"(/\S+) \(", listed):
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path[1:])
+    (root / "bin").mkdir()
+    shutil.copy(programs / "shares", root / "bin" / "true")
+    profile, _ = _record(
+        "profile", "-F", "499", "-U", "-c", f"chroot {root} /bin/true 0.3 0.3", out=tmp_path / "x.json"
+    )
+    heavy, light = _weight(profile, "true", "main", "heavy", "spin"), _weight(profile, "true", "main", "light", "spin")
+    assert heavy + light > 0.8 * profile.total > 100
+    assert abs(heavy / (heavy + light) - 0.5) < 0.12  # the standard error of a half of 300 samples is 3 percent
+
+
+def test_names_of_rust(programs: Path, tmp_path: Path) -> None:
+    profile, _ = _record("profile", "-F", "499", "-U", "-c", f"{programs}/rust_names", out=tmp_path / "x.json")
+    for name in ("tools::Chopper::chop", "mycrate::foo::bar"):
+        assert 0.3 * profile.total < _weight(profile, "main", name) < 0.7 * profile.total
+
+
+def test_templates_and_lambdas(tmp_path: Path) -> None:
+    program = build_busy_cpp(tmp_path)
+    profile, _ = _record("profile", "-F", "499", "-U", "--inlined", "-c", str(program), out=tmp_path / "x.json")
+    kinds: dict[str, set[FrameKind]] = {}
+    for each in profile.functions:
+        kinds.setdefault(each.name, set()).add(each.kind)
+    filling, sorting = (next(each for each in kinds if f"app::during<main::{{lambda()#{n}}}>(" in each) for n in (1, 2))
+    fills, sorts = _weight(profile, "main", filling), _weight(profile, "main", sorting)
+    assert fills + sorts > 0.7 * profile.total > 100
+    # Some samples in the C++ library's own code, which has no frame pointers, do not reach as far.
+    assert abs(sorts / (fills + sorts) - 0.75) < 0.12
+    sort = next(name for name in kinds if name.startswith("void std::sort<"))
+    assert kinds[sort] == {FrameKind.INLINED} and _weight(profile, "app::Sorter::operator()(int)", sort) > 0.5 * sorts
+    assert _weight(profile, filling, "app::Table<long>::fill(int)") > 0
+    assert any(name.startswith("std::map<") and kind == {FrameKind.INLINED} for name, kind in kinds.items())
 
 
 def test_inlined_functions_and_lines_are_shown_if_asked_for(tmp_path: Path) -> None:
