@@ -46,11 +46,12 @@ class Frame(Record):
 
 
 class Stack(Record):
-    """Innermost frame first. ``complete`` is False where the limit cut it."""
+    """Innermost frame first. ``complete`` is False where it is known to end early."""
 
     kernel: bool
     mode: StackMode
     frames: tuple[Frame, ...]
+    complete: bool = True
 
 
 class Symbol(Record):

@@ -244,7 +244,7 @@ class Target(Protocol):
         ...
 
     def helper_plan(self, name: str) -> Plan:
-        """How invivo's own programs attach: "begin" (run once), "scope-fork", "scope-free"."""
+        """How invivo's own programs attach: "begin" (run once), "scope-fork", "scope-exec", "scope-free"."""
         ...
 
     def struct(self, keyword: str, name: str) -> Struct | None:

@@ -76,7 +76,8 @@ class ValueText:
     def stack(self, stack: Stack) -> str:
         """A stack begins with a line break and ends with one; one frame a line."""
         line = _FRAME_TEXT[stack.mode]
-        return "\n" + "".join(f"{self.escape(line(frame))}\n" for frame in stack.frames)
+        end = "" if stack.complete else f"{STACK_INDENT}[truncated]\n"
+        return "\n" + "".join(f"{self.escape(line(frame))}\n" for frame in stack.frames) + end
 
     def _cut(self, value: Text) -> str:
         return self.escape(value) + self.trailer

@@ -30,6 +30,9 @@ LAZY = {
     "lang.expand": {"invivo.lang.expand.imports", "invivo.lang.parse"},  # imports; macros of the library
     # --include; macros, imports, functions; scopes of old scripts
     "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand", "invivo.lang.hoist"},
+    "lang.lower": {"invivo.lang.lower"},  # user stacks without frame pointers, and the session's part of it
+    "library.symbols": {"invivo.library.unwind"},
+    "runtime.session": {"invivo.runtime.unwinding"},
     "library.strings": {"socket"},  # network addresses
     "kernel.programs": {"invivo.kernel"},  # probes in modules and in BPF programs
     # probes in user space, and in BPF programs

@@ -38,13 +38,12 @@ class MalformedError(Exception):
 
 
 class Cie(Record):
-    """What functions have in common: a common information entry.
+    """What functions have in common: a common information entry. Code is counted in bytes.
 
     ``encoding``: of addresses (DW_EH_PE_*).  ``augmented``: its functions' entries have a length of
     further data.  ``initial``: the instructions that hold before each function's own.
     """
 
-    code_alignment: int
     data_alignment: int
     encoding: int
     augmented: bool
@@ -90,9 +89,10 @@ class Interpreter:
     def __init__(self, cie: Cie) -> None:
         self._cie = cie
         self._known: dict[tuple[bytes, int], Rows] = {}
+        self._words: dict[State, int] = {}
         self._initial: State = (UNSUPPORTED, 0, 0, 0, 0, 0, 0)
         try:
-            self._initial = _Run(cie, self._initial).run(cie.initial, 0)
+            self._initial = _Run(cie, self._initial, self._words).run(cie.initial, 0)
             self.is_usable = True
         except (IndexError, MalformedError):
             self.is_usable = False
@@ -110,7 +110,7 @@ class Interpreter:
         known = self._known.get((instructions, size))
         if known is None:
             try:
-                run = _Run(self._cie, self._initial)
+                run = _Run(self._cie, self._initial, self._words)
                 run.run(instructions, size)
                 known = tuple(row for row in run.rows if row[0] < size)
             except (IndexError, MalformedError):
@@ -122,8 +122,9 @@ class Interpreter:
 class _Run:
     """One run over the instructions of one function."""
 
-    def __init__(self, cie: Cie, state: State) -> None:
+    def __init__(self, cie: Cie, state: State, words: dict[State, int]) -> None:
         self.cie = cie
+        self.words = words
         self.rows: list[tuple[int, int]] = []
         self.first = state
         self.kind, self.register, self.offset, self.rbp, self.rbx, self.flags, self.address = state
@@ -134,18 +135,28 @@ class _Run:
         return self.kind, self.register, self.offset, self.rbp, self.rbx, self.flags, self.address
 
     def run(self, data: bytes, size: int) -> State:
+        """Run instructions; what is frequent is done here, with as little as possible for each."""
         at, end = 0, len(data)
-        unit = self.cie.code_alignment
+        factor = self.cie.data_alignment
         while at < end:
             code = data[at]
             at += 1
             high = code & 0xC0
             if high == 0x40:  # DW_CFA_advance_loc
                 self.flush()
-                self.place += (code & 0x3F) * unit
+                self.place += code & 0x3F
+            elif code == 0x0E and at < end and data[at] < 0x80:  # DW_CFA_def_cfa_offset
+                self.offset = data[at]
+                at += 1
             elif high == 0x80:  # DW_CFA_offset
-                value, at = read_unsigned(data, at)
-                self.save(code & 0x3F, value * self.cie.data_alignment)
+                if data[at] < 0x80:
+                    value = data[at]
+                    at += 1
+                else:
+                    value, at = read_unsigned(data, at)
+                register = code & 0x3F
+                if register < 12 or register == RETURN_ADDRESS:
+                    self.save(register, value * factor)
             elif high == 0xC0:  # DW_CFA_restore
                 self.restore(code & 0x3F)
             elif 2 <= code <= 4:  # DW_CFA_advance_loc1, 2, 4
@@ -153,7 +164,7 @@ class _Run:
                 if at + width > end:
                     raise MalformedError
                 self.flush()
-                self.place += int.from_bytes(data[at : at + width], "little") * unit
+                self.place += int.from_bytes(data[at : at + width], "little")
                 at += width
             elif code:
                 at = self.other(code, data, at)
@@ -164,7 +175,10 @@ class _Run:
 
     def flush(self) -> None:
         """Note what holds from here on."""
-        word = self.word()
+        state = (self.kind, self.register, self.offset, self.rbp, self.rbx, self.flags, self.address)
+        word = self.words.get(state)
+        if word is None:
+            word = self.words[state] = self.word()
         rows = self.rows
         if rows and rows[-1][0] == self.place:
             rows.pop()

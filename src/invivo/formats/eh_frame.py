@@ -7,6 +7,7 @@ in `formats.call_frames`.
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from invivo.formats.unwind_rule import END
 from invivo.record import Record
 
 MOST_ROWS: Final = 1 << 24
-_MANY_FUNCTIONS: Final = 2000  # from here on numpy is worth being imported
+_MANY_FUNCTIONS: Final = 8000  # from here on numpy is worth being imported
+_SOME_FUNCTIONS: Final = 500  # if it has been imported
 _PT_GNU_EH_FRAME: Final = 0x6474E550
 PADDING_BYTES: Final = 16  # functions are aligned to this; between them is nothing that runs
 _ENTRY_BYTES: Final = 64  # of code at the entry point that call nothing but the program
@@ -81,7 +83,8 @@ def read_unwind_table(elf: Elf) -> UnwindTable | None:
     cies, functions = scan(section)
     if not functions:
         return None
-    if len(functions) >= _MANY_FUNCTIONS:
+    # numpy costs 70 ms once, in which other threads stand still, and then a third of the time.
+    if len(functions) >= (_SOME_FUNCTIONS if "numpy" in sys.modules else _MANY_FUNCTIONS):
         from invivo.formats import eh_frame_bulk
 
         return eh_frame_bulk.table(section, cies, functions, elf.entry)
@@ -263,7 +266,7 @@ def _read_cie(body: bytes) -> Cie | None:
             encoding = _encoding(augmentation, body, at)
             if encoding < 0:
                 return None
-        return Cie(code_alignment, data_alignment, encoding, bool(augmentation), b"S" in augmentation, body[after:])
+        return Cie(data_alignment, encoding, bool(augmentation), b"S" in augmentation, body[after:])
     except (IndexError, MalformedError):
         return None
 

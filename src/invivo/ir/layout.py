@@ -217,6 +217,9 @@ class LossKind(Enum):
     READ_FAILED = "read-failed"  # memory of the traced program was not resident
     STACK_FAILED = "stack-failed"
     LOOP_CAPPED = "loop-capped"
+    UNWIND_NO_TABLE = "unwind-no-table"  # the code was mapped a moment ago, or nothing is known to be there
+    UNWIND_UNKNOWN = "unwind-unknown"  # code that is not described
+    UNWIND_MEMORY = "unwind-memory"  # of the stack, not resident
 
 
 class LossCounter(Record):

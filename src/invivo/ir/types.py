@@ -125,7 +125,7 @@ class StackMode(Enum):
 
 
 class Stack(Record):
-    """A stack by value: u32 number of frames, u32 tgid, u64 probe id or 0, then ``limit`` u64 addresses.
+    """A stack by value: u32 number of frames, u32 tgid, u64 1 if it ends early, then ``limit`` u64 addresses.
 
     The frames after the last one are zero, so equal stacks are equal bytes.
     """

@@ -49,6 +49,9 @@ OPTIONS: dict[str, Option] = {
     "max_bpf_progs": Option(int, "programs of a script: invivo needs few"),
     "on_stack_limit": Option(int, "bytes up to which a value is kept on the program's stack; at most 128 count"),
     "stack_mode": Option(str, "how stacks are shown", _STACK_MODES),
+    "user_stack": Option(
+        str, "how ustack finds callers: by frame pointers, or as dw_ustack does", ("frame-pointer", "dwarf")
+    ),
     "unstable_tseries": Option(
         str,
         "whether tseries() is used without a word, with a warning (of invivo-bpftrace), or not at all",
@@ -56,7 +59,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "unstable_typeinfo": Option(str, "the same for typeinfo(); only invivo-bpftrace refuses it", _STABILITIES),
     "unstable_import_statement": Option(str, "the same for `import` in a probe's body", _STABILITIES),
-    "unstable_dw_ustack": Option(str, "accepted", _STABILITIES),
+    "unstable_dw_ustack": Option(str, "the same for dw_ustack", _STABILITIES),
     "missing_probes": Option(
         str, "what to do about a probe that this kernel does not have", ("error", "warn", "ignore")
     ),

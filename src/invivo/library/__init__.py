@@ -29,13 +29,14 @@ _ROOMS: dict[str, str] = {
     "debug": "debugf",
     "user": "uaddr unwatch",
     "interference": "signal signal_thread override write_user",
+    "unwind": "dw_ustack",
     "kernel": "path socket_cookie percpu_kaddr cgroupid cgroup_path container_of",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 # Functions and values of the language that are not there yet: no typing mistakes.
 _NOT_YET_NAMES = """
-    dw_ustack skboutput
+    skboutput
 """
 NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 

@@ -97,7 +97,7 @@ def _check_kernel_function(site: Site) -> Type:
 
 
 def _check_config(site: Site) -> Type:
-    names = Config.__record_fields__
+    names = tuple(name for name in Config.__record_fields__ if name != "user_stack")  # which scripts do not expect
     values: list[int | str] = [getattr(site.config, name) for name in names]
     return site.stand_for(names, tuple(values))
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from invivo.diagnostics import Code, Span
 from invivo.ir.builder import Builder
-from invivo.ir.layout import Action, LossKind
+from invivo.ir.layout import Action, LossKind, MapSpec
 from invivo.ir.ops import Operand, Value
 from invivo.ir.types import AddressSpace, Clock, Type
 from invivo.record import Record
@@ -53,6 +53,7 @@ class Config(Record):
     unstable_tseries: str = "warn"
     unstable_typeinfo: str = "error"
     use_blazesym: bool = False
+    user_stack: str = "frame-pointer"  # invivo's own
 
 
 class Site(Protocol):
@@ -322,6 +323,9 @@ class Emit(Protocol):
     def delete_cell(self, index: int) -> Operand:
         """Reset a scalar map; 1 if it had been written."""
         ...
+
+    def need_map(self, spec: MapSpec) -> None:
+        """See to it that the program has a map of the library's own."""
 
     def map_handle(self, name: str) -> Value:
         """The kernel map that stores a map of the script, as a helper's argument."""

@@ -12,7 +12,7 @@ from invivo.library.probe import store_user_symbol
 from invivo.library.record import Builtin, Emit, Lower, Place, Site
 from invivo.library.spelling import spell_kind
 
-_DEFAULT_FRAMES = 127  # PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h
+DEFAULT_FRAMES = 127  # PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h
 _MAX_FRAMES = 1024
 _EFAULT = 14
 
@@ -46,8 +46,8 @@ def _lower_usym(emit: Emit, place: Place | None) -> None:
 # -- stacks ------------------------------------------------------------------------------------
 
 
-def _stack_type(kernel: bool, site: Site) -> Type:
-    mode, limit = StackMode(site.config.stack_mode), _DEFAULT_FRAMES
+def stack_type(kernel: bool, site: Site) -> Type:
+    mode, limit = StackMode(site.config.stack_mode), DEFAULT_FRAMES
     for index in range(site.arity):
         name, number = site.identifier(index), site.literal(index)
         if isinstance(number, int) and (index == 1 or site.arity == 1):
@@ -70,7 +70,7 @@ def _stack_type(kernel: bool, site: Site) -> Type:
             if limit > 0
             else f"{site.name}(): the limit must be at least 1 ({limit} given)",
         )
-        limit = _DEFAULT_FRAMES
+        limit = DEFAULT_FRAMES
     if kernel and mode is StackMode.BUILD_ID:
         site.error(Code.BAD_ARGUMENT, "'build_id' stack mode can only be used for ustack")
     return t.Stack(kernel, mode, limit)
@@ -81,6 +81,11 @@ def _lower_stack(kernel: bool) -> Lower:
 
     def lower(emit: Emit, place: Place | None) -> None:
         assert place is not None and isinstance(emit.result, t.Stack)
+        if not kernel and emit.config.user_stack == "dwarf":
+            from invivo.library.unwind import walk
+
+            walk(emit, place, emit.result.limit)
+            return
         b = emit.b
         size = 8 * emit.result.limit
         skip = min(emit.context.stack_skip, 255) if kernel else 0
@@ -153,7 +158,7 @@ SYMBOLS: tuple[Builtin, ...] = (
         0,
         2,
         "the kernel stack: kstack, kstack(mode), kstack(limit), kstack(mode, limit)",
-        lambda site: _stack_type(True, site),
+        lambda site: stack_type(True, site),
         _lower_stack(True),
         value=True,
         feature="stacks",
@@ -164,8 +169,8 @@ SYMBOLS: tuple[Builtin, ...] = (
         "ustack",
         0,
         2,
-        "the user stack (by frame pointers), with the same arguments as kstack",
-        lambda site: _stack_type(False, site),
+        "the user stack, with the same arguments as kstack; by frame pointers, unless config user_stack says otherwise",
+        lambda site: stack_type(False, site),
         _lower_stack(False),
         value=True,
         feature="stacks",

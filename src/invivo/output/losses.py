@@ -15,6 +15,9 @@ _MEANINGS: dict[str, str] = {
     LossKind.READ_FAILED.value: "values empty: memory of the traced program could not be read",
     LossKind.STACK_FAILED.value: "stacks could not be taken",
     LossKind.LOOP_CAPPED.value: "loops were cut short",
+    LossKind.UNWIND_NO_TABLE.value: "user stacks cut: no table yet for the code at their end",
+    LossKind.UNWIND_UNKNOWN.value: "user stacks cut: nothing tells how the code at their end is left",
+    LossKind.UNWIND_MEMORY.value: "user stacks cut: memory of the stack could not be read",
 }
 
 

@@ -167,7 +167,8 @@ def _symbol(symbol: Symbol) -> str:
 
 def _stack(stack: Stack) -> str:
     space = "kernel" if stack.kernel else "user"
-    return f'{{"stack":"{space}","frames":[{",".join(map(_frame, stack.frames))}]}}'
+    end = "" if stack.complete else ',"truncated":true'
+    return f'{{"stack":"{space}","frames":[{",".join(map(_frame, stack.frames))}]{end}}}'
 
 
 def _bucket(bucket: Bucket) -> str:

@@ -91,6 +91,9 @@ class Machine:
             case "scope-fork":
                 # TP_PROTO(struct task_struct *parent, struct task_struct *child), include/trace/events/sched.h
                 return raw_plan("sched_process_fork", 2, self.facts)
+            case "scope-exec":
+                # TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
+                return raw_plan("sched_process_exec", 3, self.facts)
             case "scope-free":
                 # TP_PROTO(struct task_struct *p): the last reference to a thread is gone.
                 return raw_plan("sched_process_free", 1, self.facts)

@@ -265,7 +265,7 @@ def _stack(t: types.Stack, names: Names) -> Callable[[bytes], Value]:
     header = Packed("<IIQ").unpack_from
 
     def convert(data: bytes) -> Value:
-        count, tgid, _ = header(data)
+        count, tgid, flags = header(data)
         count = min(count, t.limit)
         addresses = Packed(f"<{count}Q").unpack_from(data, 16)
         if t.mode is types.StackMode.RAW:
@@ -276,7 +276,7 @@ def _stack(t: types.Stack, names: Names) -> Callable[[bytes], Value]:
             frames = names.build_id_frames(tgid, addresses)
         else:
             frames = names.user_frames(tgid, addresses)
-        return Stack(t.kernel, t.mode, frames)
+        return Stack(t.kernel, t.mode, frames, not flags)
 
     return convert
 

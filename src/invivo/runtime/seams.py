@@ -74,6 +74,21 @@ class MappingRecords(Closeable, Protocol):
     def read(self) -> Sequence[Record]: ...
 
 
+class StackTables(Closeable, Protocol):
+    """Tables for programs that walk user stacks; see `runtime.unwinding.Unwinder`."""
+
+    @property
+    def fd(self) -> int: ...
+
+    def expect(self, tgid: int, path: str) -> None: ...
+
+    def follow(self, tgid: int) -> None: ...
+
+    def look(self) -> None: ...
+
+    def next_seconds(self) -> float: ...
+
+
 class Kernel(Protocol):
     """Loads and attaches; keeps the maps that it made, by name, until they are closed by the caller."""
 

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from invivo.events import Attached, Ended, Event, MapSnapshot
 from invivo.image import Image, ProgramImage
+from invivo.ir import unwinding
 from invivo.ir.layout import LOSSES_MAP, RING_MAP, SCOPE_MAP, WAKE_MAP, Exit
 from invivo.probes.provider import Role
 from invivo.record import Record
@@ -21,7 +22,7 @@ from invivo.runtime.mapread import MapReader
 from invivo.runtime.names import SystemNames
 from invivo.runtime.process import Child, Watch, descendants
 from invivo.runtime.records import record_positions
-from invivo.runtime.seams import Closeable, Kernel, ProgramHandle, RingHandle
+from invivo.runtime.seams import Closeable, Kernel, ProgramHandle, RingHandle, StackTables
 from invivo.runtime.symbols import Observer, shows_user_addresses
 from invivo.runtime.trials import Trial
 from invivo.runtime.waiting import Signals, Sleeper
@@ -96,6 +97,7 @@ class Session:
         self._names = SystemNames(layout.probes, layout.settings.max_strlen, demangles=layout.settings.cpp_demangle)
         self._losses = LossWatch((), None)
         self._observer = Observer(self._names, None, False)
+        self._unwinder: StackTables | None = None
         self._signals = Signals()
         self._exit_code: int | None = None
         self._closed = False
@@ -154,6 +156,15 @@ class Session:
         self._sleeper = Sleeper(self._ring)
         losses = loaded.maps.get(LOSSES_MAP)
         self._losses = LossWatch(layout.losses, losses.memory() if losses else None)
+        if unwinding.PROCESSES_MAP in loaded.maps:
+            from invivo.runtime.unwinding import Unwinder
+
+            self._unwinder = Unwinder(loaded.maps, kernel, self._signals.wake)
+            if self._child is not None:
+                self._unwinder.expect(self._child.pid, self._child.path)
+            else:
+                for pid in self._scope():
+                    self._unwinder.follow(pid)
         self._observer = Observer(self._names, loaded.maps.get(SCOPE_MAP), shows_user_addresses(layout))
         if shows_user_addresses(layout):
             group = self.options.cgroup or ("" if self.options.watches_all else None)
@@ -211,6 +222,8 @@ class Session:
         """Start the command."""
         if self._child is not None and not self._is_over_already():
             self._child.start()
+            if self._unwinder is not None:
+                self._unwinder.look()
             self._observer.follow(self._child.pid)
         if self._pid is not None:
             self._observer.follow(self._pid)
@@ -248,6 +261,8 @@ class Session:
             self._losses.release()
             self._observer.close()
             self._names.close()
+            if self._unwinder is not None:
+                self._unwinder.close()
             if self._ring is not None:
                 self._ring.close()
             if self._loaded is not None:
@@ -413,6 +428,8 @@ class Session:
 
     def _descriptors(self) -> list[int]:
         found = [self._signals.fd]
+        if self._unwinder is not None:
+            found.append(self._unwinder.fd)
         if self._child is not None:
             found.append(self._child.pidfd)
         if self._watch is not None:
@@ -422,8 +439,12 @@ class Session:
     def _sleep(self, idle_seconds: float) -> None:
         """Wait for the next record or an end: by time while busy, by one wakeup when idle."""
         self._observer.look()
+        due_seconds = self._observer.next_seconds()
+        if self._unwinder is not None:
+            self._unwinder.look()
+            due_seconds = min(due_seconds, self._unwinder.next_seconds())
         if idle_seconds < _IDLE_AFTER_SECONDS:
-            self._sleeper.pause(min(_BUSY_SECONDS, self._observer.next_seconds()))
+            self._sleeper.pause(min(_BUSY_SECONDS, due_seconds))
         else:
-            self._sleeper.idle(min(_IDLE_SECONDS, self._observer.next_seconds()))
+            self._sleeper.idle(min(_IDLE_SECONDS, due_seconds))
         self._signals.take()

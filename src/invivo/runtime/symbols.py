@@ -304,7 +304,12 @@ def own_vdso() -> bytes:
 
 
 def _open_binary(tgid: int, mapping: Mapping) -> Binary | None:
-    """Open the very file that is mapped; by its path only if that still is the same file."""
+    data = map_file(tgid, mapping)
+    return None if data is None else Binary(data, mapping.path)
+
+
+def map_file(tgid: int, mapping: Mapping) -> mmap.mmap | None:
+    """Map the very file that a process has mapped; by its path only if that still is the same file."""
     exact = f"/proc/{tgid}/map_files/{mapping.start:x}-{mapping.end:x}"
     for path, is_exact in ((exact, True), (f"/proc/{tgid}/root{mapping.path}", True), (mapping.path, False)):
         try:
@@ -313,7 +318,7 @@ def _open_binary(tgid: int, mapping: Mapping) -> Binary | None:
             continue
         try:
             if is_exact or os.fstat(fd).st_ino == mapping.file[1]:
-                return Binary(mmap.mmap(fd, 0, prot=mmap.PROT_READ), mapping.path)
+                return mmap.mmap(fd, 0, prot=mmap.PROT_READ)
         except (OSError, ValueError):
             continue
         finally:

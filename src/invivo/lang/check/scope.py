@@ -166,6 +166,7 @@ class Checker:
             return
         settings = {
             "tseries": (self.config.unstable_tseries, True),
+            "dw_ustack": (self.config.unstable_dw_ustack, True),
             "typeinfo": (self.config.unstable_typeinfo, self.bpftrace),
             "import_statement": (self.config.unstable_import_statement, self.bpftrace),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from invivo.ir import unwinding
 from invivo.ir.layout import Action, Layout, Settings
 from invivo.ir.ops import Operand
 from invivo.ir.program import Entry, Program
@@ -58,6 +59,8 @@ def lower(checked: Checked, settings: Settings) -> Program:
     entries = [_lower_instance(state, instance, f"probe{index}") for index, instance in enumerate(checked.instances)]
     if target.scope is Scope.TREE:
         entries += _scope_entries(state)
+    if state.has_map(unwinding.PROCESSES_MAP):
+        entries += _unwind_entries(state)
     specs = state.map_specs()
     layout = Layout(
         tuple(state.decodable_map(stored) for stored in state.maps.values()),
@@ -95,6 +98,22 @@ def _lower_instance(state: ProgramState, instance: Instance, name: str) -> Entry
     body.finish(acquire, start)
     order = state.checked.script.probes.index(probe)
     return Entry(name, instance.plan, order)
+
+
+def _unwind_entries(state: ProgramState) -> list[Entry]:
+    from invivo.lang.lower import unwind
+
+    entries: list[Entry] = []
+    for order, (name, plan, build) in enumerate(
+        (
+            ("unwind_fork", "scope-fork", unwind.inherit_mappings),
+            ("unwind_exec", "scope-exec", unwind.renew_mappings),
+            ("unwind_free", "scope-free", unwind.forget_mappings),
+        )
+    ):
+        state.functions.append(build(state, name))
+        entries.append(Entry(name, state.target.helper_plan(plan), order - 5))
+    return entries
 
 
 def _scope_entries(state: ProgramState) -> list[Entry]:

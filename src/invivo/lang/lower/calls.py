@@ -9,7 +9,7 @@ from invivo.diagnostics import Span
 from invivo.ir import helpers
 from invivo.ir import types as t
 from invivo.ir.builder import Builder
-from invivo.ir.layout import CONSTANTS_MAP, Action, LossKind
+from invivo.ir.layout import CONSTANTS_MAP, Action, LossKind, MapSpec
 from invivo.ir.ops import CompareOp, FunctionKind, Kind, Operand, Value
 from invivo.ir.types import AddressSpace, Type
 from invivo.lang import ast
@@ -311,6 +311,9 @@ class CallLowering:
         else:
             value = lambda place: maps.read_map_into(body, argument, type_, place, built)  # noqa: E731
         return (key_type, lambda place: memory.read_into(body, built, place, size)), (type_, value)
+
+    def need_map(self, spec: MapSpec) -> None:
+        self._body.state.need_map(spec)
 
     def map_handle(self, name: str) -> Value:
         return self.b.map(maps.stored(self._body, name).layout.map)

@@ -10,7 +10,7 @@ from invivo.ir.ops import AtomicOp, CompareOp, Function, FunctionKind, Kind, Ope
 from invivo.lang.lower.state import ProgramState
 
 
-def _task_fields(state: ProgramState) -> tuple[int, int]:
+def task_fields(state: ProgramState) -> tuple[int, int]:
     task = state.target.struct("struct", "task_struct")
     if task is None:
         raise NotSupportedError(
@@ -22,7 +22,7 @@ def _task_fields(state: ProgramState) -> tuple[int, int]:
     return pid.offset, tgid.offset
 
 
-def _key(b: Builder, tgid: Operand) -> Value:
+def key_of(b: Builder, tgid: Operand) -> Value:
     key = b.stack_slot(8)
     b.store(key, 0, 4, tgid)
     return key
@@ -33,7 +33,7 @@ def follow_fork(state: ProgramState, name: str) -> Function:
 
     A child that is not takes its number out of the set: an old entry of it would be stale.
     """
-    _, tgid_offset = _task_fields(state)
+    _, tgid_offset = task_fields(state)
     b = Builder(name, FunctionKind.ENTRY, (Kind.CONTEXT,))
     context = b.parameters[0]
     parent = b.load(b.load(context, 0, 8, kind=Kind.BTF), tgid_offset, 4)
@@ -43,7 +43,7 @@ def follow_fork(state: ProgramState, name: str) -> Function:
     b.start(thread)
     b.ret(0)
     b.start(group)
-    parent_key, child_key = _key(b, parent), _key(b, child)
+    parent_key, child_key = key_of(b, parent), key_of(b, child)
     add, other = b.label("add"), b.label("other")
     member = b.call(helpers.MAP_LOOKUP_ELEM, b.map(SCOPE_MAP), parent_key, kind=Kind.MAP_VALUE_OR_NULL)
     b.branch(CompareOp.EQ, member, 0, other, add)
@@ -66,7 +66,7 @@ def follow_fork(state: ProgramState, name: str) -> Function:
 
 def forget_group(state: ProgramState, name: str) -> Function:
     """``sched_process_free(task)``: the last trace of a group's leader is gone, so is its number."""
-    pid_offset, tgid_offset = _task_fields(state)
+    pid_offset, tgid_offset = task_fields(state)
     b = Builder(name, FunctionKind.ENTRY, (Kind.CONTEXT,))
     task = b.load(b.parameters[0], 0, 8, kind=Kind.BTF)
     pid, tgid = b.load(task, pid_offset, 4), b.load(task, tgid_offset, 4)
@@ -75,6 +75,6 @@ def forget_group(state: ProgramState, name: str) -> Function:
     b.start(thread)
     b.ret(0)
     b.start(leader)
-    b.call_void(helpers.MAP_DELETE_ELEM, b.map(SCOPE_MAP), _key(b, tgid))
+    b.call_void(helpers.MAP_DELETE_ELEM, b.map(SCOPE_MAP), key_of(b, tgid))
     b.ret(0)
     return b.finish()

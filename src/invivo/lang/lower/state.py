@@ -174,6 +174,14 @@ class ProgramState:
         self.name_rows = 1 << (2 * points).bit_length()  # no name, a probe's name and its function's
         return self.name_rows
 
+    def need_map(self, spec: MapSpec) -> None:
+        """Have a map that the script does not name."""
+        if spec not in self.specs:
+            self.specs.append(spec)
+
+    def has_map(self, name: str) -> bool:
+        return any(spec.name == name for spec in self.specs)
+
     # -- records, losses, places ---------------------------------------------------------------
 
     def record(self, action: Action, fields: list[tuple[str, Type]], span: Span | None) -> RecordLayout:

@@ -1,0 +1,145 @@
+"""User stacks without frame pointers: they are whole, down to where the thread began."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from invivo.events import Ended, MapSnapshot, Row, Stack
+from running import session
+from unwound_programs import EXECUTING, PYTHON, SCRIPT, THREAD, WALKED, Walked, build, build_burning
+
+WHOLE = 20
+_LEAST_SHARE = 0.95
+INTERPRETER = "/usr/bin/python3"  # of the distribution, without frame pointers
+
+
+class Stacks:
+    """The stacks that a run has counted, and what it has lost."""
+
+    def __init__(self, program: str, command: Sequence[str]) -> None:
+        self.counts: Counter[Stack] = Counter()
+        self.losses: dict[str, int] = {}
+        with session(program, command=command) as opened:
+            for event in opened:
+                if isinstance(event, MapSnapshot) and event.name == "@":
+                    for key, value in event.entries:
+                        assert key is not None
+                        assert isinstance(key[0], Stack) and isinstance(value, int)
+                        self.counts[key[0]] += value
+                elif isinstance(event, Ended):
+                    self.losses = {kind: count for kind, _, count in event.losses}
+
+    @property
+    def whole(self) -> Counter[Stack]:
+        return Counter({stack: count for stack, count in self.counts.items() if stack.complete})
+
+    def share(self) -> float:
+        return self.whole.total() / self.counts.total()
+
+
+def names(stack: Stack) -> tuple[str, ...]:
+    return tuple(frame.symbol or "?" for frame in stack.frames)
+
+
+def until_whole(probes: str, frames: int) -> str:
+    """A program that counts stacks until some have so many frames: tables are not there at once."""
+    return f"{probes} {{ @[dw_ustack] = count(); if (len(dw_ustack) == {frames} && ++@n == {WHOLE}) {{ exit(); }} }}"
+
+
+@pytest.mark.parametrize("program", WALKED, ids=lambda program: program.name)
+def test_callers(program: Walked, tmp_path: Path) -> None:
+    command = build(program, tmp_path)
+    found = Stacks(until_whole(f"uprobe:{command[0]}:leaf*", len(program.callers) + 4), command)
+    ((stack, count),) = found.whole.items()
+    leaf, *callers = names(stack)
+    assert leaf.startswith("leaf")
+    assert len(callers) == len(program.callers) + 3
+    assert callers[-1] == "_start"
+    for name, expected in zip(callers, program.callers, strict=False):
+        assert expected in (name, "?")
+    assert count == WHOLE
+
+
+def test_a_thread_ends_where_it_began(tmp_path: Path) -> None:
+    command = build(THREAD, tmp_path)
+    found = Stacks(until_whole(f"uprobe:{command[0]}:leaf", len(THREAD.callers) + 2), command)
+    ((stack, count),) = found.whole.items()
+    assert names(stack)[:-1] == ("leaf", *THREAD.callers)
+    assert "clone" in names(stack)[-1]
+    assert count == WHOLE
+
+
+def test_another_program_is_executed(tmp_path: Path) -> None:
+    """The mappings of before do not count any more, and those of the new program are known soon."""
+    (before,) = build(EXECUTING._replace(flags=("-DHITS=40",)), tmp_path)
+    deep = next(program for program in WALKED if program.name == "deep-static-pie")
+    (after,) = build(deep, tmp_path)
+    found = Stacks(until_whole(f"uprobe:{before}:leaf,uprobe:{after}:leaf", len(deep.callers) + 4), (before, after))
+    sizes = {len(stack.frames): count for stack, count in found.whole.items()}
+    assert set(sizes) <= {len(program.callers) + 4 for program in (EXECUTING, deep)}
+    assert sizes[len(deep.callers) + 4] == WHOLE
+    stack = next(stack for stack in found.whole if "down" in names(stack))
+    assert names(stack)[1:-3] == deep.callers
+
+
+def test_a_running_process(tmp_path: Path) -> None:
+    """Its mappings are read when the session begins: the first stack is whole."""
+    deep = next(program for program in WALKED if program.name == "deep")
+    command = build(deep._replace(flags=(*deep.flags, "-DHITS=100000")), tmp_path)
+    with subprocess.Popen(command) as process:
+        stacks = []
+        with session(f"uprobe:{command[0]}:leaf {{ print(dw_ustack); exit(); }}", pid=process.pid) as opened:
+            stacks += [event.value for event in opened if isinstance(event, Row)]
+        process.kill()
+    (stack,) = stacks
+    assert isinstance(stack, Stack) and stack.complete
+    assert names(stack)[1 : len(deep.callers) + 1] == deep.callers
+
+
+def test_limits(tmp_path: Path) -> None:
+    """A limit that was asked for does not make a stack truncated, the greatest default depth does."""
+    deep = next(program for program in WALKED if program.name == "deep")
+    command = build(deep._replace(flags=("-DDEPTH=140",)), tmp_path)
+    counts = "@few[dw_ustack(3)] = count(); @all[dw_ustack] = count();"
+    program = f"uprobe:{command[0]}:leaf {{ {counts} if (len(dw_ustack) == 127 && ++@n == {WHOLE}) {{ exit(); }} }}"
+    with session(program, command=command) as opened:
+        entries = {event.name: event.entries for event in opened if isinstance(event, MapSnapshot)}
+    stacks = {(name, key[0]) for name, rows in entries.items() for key, _ in rows if key is not None}
+    found = {(name, len(stack.frames), stack.complete) for name, stack in stacks if isinstance(stack, Stack)}
+    assert ("@few", 3, True) in found
+    assert ("@all", 127, False) in found
+
+
+def test_share_of_whole_stacks(tmp_path: Path) -> None:
+    """At least 95 of 100 samples of user code reach the bottom, in everything that a shell starts."""
+    built = build_burning(tmp_path)
+    python = tmp_path / "shapes.py"
+    python.write_text(PYTHON)
+    programs = [*map(str, built.values()), f"{INTERPRETER} {python}"]
+    pieces = {
+        "{seen}": f"{built['cpp']} '{INTERPRETER} {python}'",
+        "{programs}": "\n".join(programs),
+        "{last}": str(built["threads"]),
+    }
+    text = SCRIPT
+    for mark, piece in pieces.items():
+        text = text.replace(mark, piece)
+    script = tmp_path / "all.sh"
+    script.write_text(text)
+    command = ("/bin/bash", str(script))
+    found = Stacks("profile:hz:499 { @[dw_ustack, comm] = count(); }", command)
+    user = Counter({stack: count for stack, count in found.counts.items() if stack.frames})
+    whole = sum(count for stack, count in user.items() if stack.complete)
+    ends: Counter[str] = Counter()
+    for stack, count in user.items():
+        ends[names(stack)[-1] if stack.complete else "cut"] += count
+    sys.stdout.write(f"{whole} of {user.total()} samples of user code are whole; {found.losses}; {ends}\n")
+    assert user.total() > 200
+    assert whole >= _LEAST_SHARE * user.total(), found.losses
+    assert whole + sum(found.losses.values()) == user.total()
