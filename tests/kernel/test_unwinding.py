@@ -63,7 +63,7 @@ def test_callers(program: Walked, tmp_path: Path) -> None:
     assert callers[-1] == "_start"
     for name, expected in zip(callers, program.callers, strict=False):
         assert expected in (name, "?")
-    assert count == WHOLE
+    assert count >= WHOLE
 
 
 def test_a_thread_ends_where_it_began(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_thread_ends_where_it_began(tmp_path: Path) -> None:
     ((stack, count),) = found.whole.items()
     assert names(stack)[:-1] == ("leaf", *THREAD.callers)
     assert "clone" in names(stack)[-1]
-    assert count == WHOLE
+    assert count >= WHOLE
 
 
 def test_another_program_is_executed(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_another_program_is_executed(tmp_path: Path) -> None:
     found = Stacks(until_whole(f"uprobe:{before}:leaf,uprobe:{after}:leaf", len(deep.callers) + 4), (before, after))
     sizes = {len(stack.frames): count for stack, count in found.whole.items()}
     assert set(sizes) <= {len(program.callers) + 4 for program in (EXECUTING, deep)}
-    assert sizes[len(deep.callers) + 4] == WHOLE
+    assert sizes[len(deep.callers) + 4] >= WHOLE
     stack = next(stack for stack in found.whole if "down" in names(stack))
     assert names(stack)[1:-3] == deep.callers
 
