@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # milliseconds. In cli/ any command loads only itself.
 LAZY = {
     "__init__": {"importlib"},  # the public names
-    "formats.eh_frame": {"invivo.formats"},  # the reader for thousands of functions, by numpy
+    "formats.unwinding.reading": {"invivo.formats.unwinding"},  # the reader for thousands of functions, by numpy
     "formats.elf": {"io"},  # debug information
     "formats.elf_symbols": {"invivo.formats.itanium"},  # names of C++
     "lang.check": {

@@ -21,11 +21,11 @@ from fixture_target import btf_data
 from invivo.errors import BadFileError
 from invivo.formats.btf import Btf, BtfKind
 from invivo.formats.dwarf import Dwarf, DwarfKind
-from invivo.formats.eh_frame import read_unwind_table
 from invivo.formats.elf import Elf
 from invivo.formats.elf_symbols import readable
 from invivo.formats.stacks.perf_data import PerfMapping, parse_perf_data
-from invivo.formats.unwind_rule import unpack
+from invivo.formats.unwinding.reading import read_unwind_table
+from invivo.formats.unwinding.rule import unpack
 from invivo.formats.usdt import read_probes
 from invivo.formats.x86_length import instruction_length
 from invivo.output.flamegraph import format_flamegraph

@@ -325,7 +325,7 @@ def bpftrace_info(bpftrace_version: str) -> str:
         ("libdw (DWARF support)", "yes"),
         ("libsystemd (systemd notify support)", "yes"),
         ("blazesym (advanced symbolization)", "no"),
-        ("dwunwind (DWARF stack unwinding)", "no"),
+        ("dwunwind (DWARF stack unwinding)", "yes"),
     )
     lines = [
         "System",

@@ -6,7 +6,7 @@
 - ``PAGES_MAP``: page -> `PAGE_ROWS` rows: u32 below, u32 start.  A file's first page has the starts
   of the pages with its rows; a row's ``below`` is a page there, and a rule here.  Unused rows have
   the greatest start.
-- ``RULES_MAP``: number -> `formats.unwind_rule` word.
+- ``RULES_MAP``: number -> `formats.unwinding.rule` word.
 - ``ASKED_MAP``: the thread groups that have asked, ``ASKS_MAP``: a ring with their u64 numbers.
 """
 

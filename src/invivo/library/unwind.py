@@ -2,7 +2,7 @@
 
 One turn of a loop finds one caller: the mapping that the instruction pointer is in, the row of the
 file's table that holds there (two pages of sorted rows, one below the other), the rule of the row
-(`formats.unwind_rule`), and with it the caller's registers.  All searches have a fixed number of
+(`formats.unwinding.rule`), and with it the caller's registers.  All searches have a fixed number of
 steps and no branches, so the verifier has one path through them.  The state is in scratch memory,
 which is map memory (docs/adr/0004), and taken for each program that runs (docs/adr/0005).  What the
 maps hold is in `ir.layout`; `runtime.unwinding` fills them.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from invivo.formats.unwind_rule import RBP, RBP_BY_RBP, RBX, RBX_BY_RBP, RSP, RuleKind
+from invivo.formats.unwinding.rule import RBP, RBP_BY_RBP, RBX, RBX_BY_RBP, RSP, RuleKind
 from invivo.ir import helpers, unwinding
 from invivo.ir import types as t
 from invivo.ir.builder import Builder

@@ -20,8 +20,9 @@ from threading import Lock, Thread
 from typing import Final
 
 from invivo.errors import BadFileError, SyscallError
-from invivo.formats.eh_frame import UnwindTable, read_unwind_table
 from invivo.formats.elf import PF_X, PT_LOAD, Elf
+from invivo.formats.unwinding.reading import read_unwind_table
+from invivo.formats.unwinding.table import UnwindTable
 from invivo.ir.unwinding import (
     ASKED_MAP,
     ASKS_MAP,

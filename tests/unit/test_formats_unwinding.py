@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from invivo.errors import BadFileError
-from invivo.formats import eh_frame, eh_frame_bulk
-from invivo.formats.eh_frame import FrameSection, UnwindTable, read_unwind_table, scan
 from invivo.formats.elf import Elf
-from invivo.formats.unwind_rule import Rule, RuleKind, pack, unpack
+from invivo.formats.unwinding import eh_frame, eh_frame_bulk
+from invivo.formats.unwinding.eh_frame import FrameSection, scan
+from invivo.formats.unwinding.reading import read_unwind_table
+from invivo.formats.unwinding.rule import Rule, RuleKind, pack, unpack
+from invivo.formats.unwinding.table import UnwindTable, table_of
 
 BASE = 0x400000
 CIE = b"\x01zR\0\x01\x78\x10\x01\x1b" + b"\x0c\x07\x08\x90\x01"  # CFA = rsp + 8, return address at CFA - 8
@@ -36,7 +38,7 @@ def section(*functions: tuple[int, int, bytes], cie: bytes = CIE) -> FrameSectio
 
 def table(made: FrameSection, entry_point: int = 0) -> UnwindTable:
     cies, functions = scan(made)
-    found = eh_frame.table_of("made", eh_frame.rows_of(made, cies, functions), entry_point)
+    found = table_of("made", eh_frame.rows_of(made, cies, functions), entry_point)
     assert found is not None
     return found
 

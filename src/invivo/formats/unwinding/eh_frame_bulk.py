@@ -1,6 +1,6 @@
 """Unwind tables of files with thousands of functions: all functions take one step of their instructions at a time.
 
-The result is that of `formats.eh_frame`, which does what is rare: a function with an instruction
+The result is that of `formats.unwinding.eh_frame`, which does what is rare: a function with an instruction
 that is not known here is left to it.
 """
 
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invivo.errors import BadFileError
-from invivo.formats.call_frames import Cie, Interpreter
-from invivo.formats.eh_frame import MOST_ROWS, PADDING_BYTES, FrameSection, Function, UnwindTable, entry_rows, rows_of
-from invivo.formats.unwind_rule import RBP, RBX, RuleKind
+from invivo.formats.unwinding.call_frames import Cie, Interpreter
+from invivo.formats.unwinding.eh_frame import FrameSection, Function, rows_of
+from invivo.formats.unwinding.rule import RBP, RBX, RuleKind
+from invivo.formats.unwinding.table import MOST_ROWS, PADDING_BYTES, UnwindTable, entry_rows
 
 Numbers = NDArray[np.int64]
 
@@ -42,7 +43,7 @@ def _classes() -> NDArray[np.uint8]:
 
 
 def table(section: FrameSection, cies: dict[int, Cie], functions: list[Function], entry: int) -> UnwindTable | None:
-    """As `formats.eh_frame.table_of`. Raises `BadFileError`."""
+    """As `formats.unwinding.table.table_of`. Raises `BadFileError`."""
     fields = np.array([(f.cie, f.at, f.end) for f in functions], np.int64)
     rest: list[Function] = []
     parts: list[tuple[Numbers, Numbers, NDArray[np.uint64]]] = []

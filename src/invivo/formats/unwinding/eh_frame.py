@@ -1,31 +1,21 @@
-"""Unwind tables from .eh_frame: for each address, how the caller's frame is found.
+"""What .eh_frame says, one function after another: rows, each how the caller's frame is found from an address on.
 
 The format is in the Linux Standard Base, Core, 10.6 (exception frames); what it says of a function
-in `formats.call_frames`.
+in `formats.unwinding.call_frames`.
 """
 
 from __future__ import annotations
 
 import struct
-import sys
-from array import array
-from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Final
 
 from invivo.errors import BadFileError
-from invivo.formats.call_frames import Cie, Interpreter, MalformedError, read_signed, read_unsigned
-from invivo.formats.elf import MACHINE_X86_64, Elf, Section
-from invivo.formats.unwind_rule import END
+from invivo.formats.elf import Elf, Section
+from invivo.formats.unwinding.call_frames import Cie, Interpreter, MalformedError, read_signed, read_unsigned
 from invivo.record import Record
 
-MOST_ROWS: Final = 1 << 24
-_MANY_FUNCTIONS: Final = 8000  # from here on numpy is worth being imported
-_SOME_FUNCTIONS: Final = 500  # if it has been imported
 _PT_GNU_EH_FRAME: Final = 0x6474E550
-PADDING_BYTES: Final = 16  # functions are aligned to this; between them is nothing that runs
-_ENTRY_BYTES: Final = 64  # of code at the entry point that call nothing but the program
 
 # DW_EH_PE_*: the low four bits are the form, the next three what an address counts from.
 _FORMS: Final = {0x00: ("<Q", 8), 0x02: ("<H", 2), 0x03: ("<I", 4), 0x04: ("<Q", 8)} | {
@@ -35,23 +25,6 @@ _FORMS: Final = {0x00: ("<Q", 8), 0x02: ("<H", 2), 0x03: ("<I", 4), 0x04: ("<Q",
 }
 _RELATIVE_TO_PLACE: Final = 0x10
 _MASK64: Final = (1 << 64) - 1
-
-
-class UnwindTable(Record, eq=False):
-    """Rows in rising order: from ``base + starts[i]`` to the next start, ``words[indexes[i]]`` holds.
-
-    Addresses are those of the ELF file.  ``words`` are distinct rules (`formats.unwind_rule`).
-    """
-
-    base: int
-    starts: array[int]  # u32
-    indexes: array[int]  # u32
-    words: tuple[int, ...]
-
-    def rule(self, address: int) -> int:
-        """Return the word of the rule at an address, 0 if nothing is known there."""
-        at = bisect_right(self.starts, address - self.base) - 1
-        return self.words[self.indexes[at]] if at >= 0 else 0
 
 
 class FrameSection(Record, eq=False):
@@ -68,27 +41,6 @@ class Function(Record, eq=False):
     cie: int  # the offset of the `Cie`
     at: int  # of its first address
     end: int
-
-
-def read_unwind_table(elf: Elf) -> UnwindTable | None:
-    """Return the table of a file, None if it has no rows (or is not for x86-64).
-
-    Raises `BadFileError`, with the offset where the section stops making sense.
-    """
-    if elf.machine != MACHINE_X86_64:
-        return None
-    section = _section(elf)
-    if section is None:
-        return None
-    cies, functions = scan(section)
-    if not functions:
-        return None
-    # numpy costs 70 ms once, in which other threads stand still, and then a third of the time.
-    if len(functions) >= (_SOME_FUNCTIONS if "numpy" in sys.modules else _MANY_FUNCTIONS):
-        from invivo.formats import eh_frame_bulk
-
-        return eh_frame_bulk.table(section, cies, functions, elf.entry)
-    return table_of(section.path, rows_of(section, cies, functions), elf.entry)
 
 
 def scan(section: FrameSection) -> tuple[dict[int, Cie], list[Function]]:
@@ -162,53 +114,8 @@ def function_range(section: FrameSection, cie: Cie, function: Function) -> tuple
     return start, size, at
 
 
-def table_of(path: str, rows: Iterator[tuple[int, int, int]], entry: int) -> UnwindTable | None:
-    """Build a table from rows in any order; of those with one address the last one counts."""
-    by_address: dict[int, int] = {}
-    for address, _, word in sorted(rows, key=lambda row: row[:2]):
-        by_address[address] = word
-    if not by_address:
-        return None
-    if len(by_address) > MOST_ROWS:
-        raise BadFileError(path, "too many rows in .eh_frame")
-    ordered = with_entry(list(by_address.items()), entry)
-    base = ordered[0][0]
-    if ordered[-1][0] - base >= 1 << 32:
-        raise BadFileError(path, ".eh_frame describes more than 4 GiB of code")
-    starts, indexes = array("I"), array("I")
-    numbers: dict[int, int] = {}
-    for (address, word), (following, _) in pairwise([*ordered, (1 << 64, 0)]):
-        if not word and following - address < PADDING_BYTES:
-            continue  # the next function begins here
-        index = numbers.setdefault(word, len(numbers))
-        if not indexes or indexes[-1] != index:
-            starts.append(address - base)
-            indexes.append(index)
-    return UnwindTable(base, starts, indexes, tuple(numbers))
-
-
-def with_entry(rows: list[tuple[int, int]], entry: int) -> list[tuple[int, int]]:
-    """Say that the code at a file's entry point has no caller, if nothing else is known of it."""
-    at = bisect_right(rows, entry, key=lambda row: row[0])
-    before = rows[at - 1][1] if at else 1
-    new = entry_rows(entry, before, rows[at][0] if at < len(rows) else None)
-    return [*rows[:at], *new, *rows[at:]]
-
-
-def entry_rows(entry: int, before: int, following: int | None) -> list[tuple[int, int]]:
-    """Return rows (address, word) for a program's entry point, if it has none.
-
-    ``before``: the word that holds there; ``following``: the address of the next row.
-    """
-    if not entry or before:
-        return []
-    end = entry + _ENTRY_BYTES
-    if following is not None and following <= end:
-        return [(entry, END)]
-    return [(entry, END), (end, 0)]
-
-
-def _section(elf: Elf) -> FrameSection | None:
+def frame_section(elf: Elf) -> FrameSection | None:
+    """Find .eh_frame in a file, by its name or as the C library does."""
     found = elf.section(".eh_frame")
     if found is not None:
         return FrameSection(elf.content(found), found.address, elf.path)

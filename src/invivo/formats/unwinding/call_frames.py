@@ -1,7 +1,7 @@
 """Call frame instructions of x86-64, one function after another: DWARF 5, 6.4.2, and the LSB's .eh_frame.
 
 What matters of a function is how its caller's rsp, rbp, rbx and return address are found; see
-`formats.unwind_rule`.  Instructions about other registers are passed over.
+`formats.unwinding.rule`.  Instructions about other registers are passed over.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from invivo.formats.unwind_rule import (
+from invivo.formats.unwinding.rule import (
     END,
     RBP,
     RBP_BY_RBP,
