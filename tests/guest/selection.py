@@ -33,6 +33,9 @@ LEFT_OUT = {
     "tests/kernel/test_uprobe_places.py": "symbols and instructions read in user space; a dozen compilations",
     "tests/kernel/test_task_events.py": "a guest maps files through an overlay, under other numbers",
     "tests/kernel/test_profile.py": "measures shares of time of compiled programs; an emulated processor has others",
+    "tests/kernel/test_unwinding.py::test_share_of_whole_stacks": (
+        "programs of half a second; an emulated processor takes longer to read their tables"
+    ),
     "tests/kernel/test_cli.py": "80 starts of the commands, to see options, messages and streams",
     "tests/kernel/test_killed.py::test_nothing_is_left": "200 starts of the command; what the kernel frees is the same",
     "tests/kernel/test_real_programs.py::test_postgresql": "making a database takes minutes there",

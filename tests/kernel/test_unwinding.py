@@ -15,6 +15,8 @@ from running import session
 from unwound_programs import EXECUTING, PYTHON, SCRIPT, THREAD, WALKED, Walked, build, build_burning
 
 WHOLE = 20
+# A stack is taken twice: to be counted, and to see whether it is whole; tables may come in between.
+COUNTED = WHOLE - 1
 _LEAST_SHARE = 0.95
 INTERPRETER = "/usr/bin/python3"  # of the distribution, without frame pointers
 
@@ -63,7 +65,7 @@ def test_callers(program: Walked, tmp_path: Path) -> None:
     assert callers[-1] == "_start"
     for name, expected in zip(callers, program.callers, strict=False):
         assert expected in (name, "?")
-    assert count >= WHOLE
+    assert count >= COUNTED
 
 
 def test_a_thread_ends_where_it_began(tmp_path: Path) -> None:
@@ -72,7 +74,7 @@ def test_a_thread_ends_where_it_began(tmp_path: Path) -> None:
     ((stack, count),) = found.whole.items()
     assert names(stack)[:-1] == ("leaf", *THREAD.callers)
     assert "clone" in names(stack)[-1]
-    assert count >= WHOLE
+    assert count >= COUNTED
 
 
 def test_another_program_is_executed(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_another_program_is_executed(tmp_path: Path) -> None:
     found = Stacks(until_whole(f"uprobe:{before}:leaf,uprobe:{after}:leaf", len(deep.callers) + 4), (before, after))
     sizes = {len(stack.frames): count for stack, count in found.whole.items()}
     assert set(sizes) <= {len(program.callers) + 4 for program in (EXECUTING, deep)}
-    assert sizes[len(deep.callers) + 4] >= WHOLE
+    assert sizes[len(deep.callers) + 4] >= COUNTED
     stack = next(stack for stack in found.whole if "down" in names(stack))
     assert names(stack)[1:-3] == deep.callers
 

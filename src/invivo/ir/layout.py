@@ -248,6 +248,7 @@ LOSSES_MAP = "invivo_losses"  # mmapable ARRAY, one entry
 CELLS_MAP = "invivo_cells"  # mmapable ARRAY, one entry: scalar maps
 WAKE_MAP = "invivo_wake"  # mmapable ARRAY, one entry: u64, 1 asks the next record for a wakeup
 RING_MAP = "invivo_ring"
+UNWIND_MAP = "invivo_unwind_p"  # what the processes have mapped whose stacks are walked: see `ir.unwinding`
 SCOPE_MAP = "invivo_scope"  # HASH u32 tgid -> u8: the thread groups of -c
 
 

@@ -1,6 +1,6 @@
 """What programs that walk user stacks share with the runtime: maps, and how they ask for tables.
 
-- ``PROCESSES_MAP``: thread group -> `RANGES` ranges of 24 bytes in rising order, the first one all
+- ``UNWIND_MAP`` of `ir.layout`: thread group -> `RANGES` ranges of 24 bytes in rising order, the first one all
   zero, those that are not used far above any address: u64 start, u64 end, u32 page (0: the file has
   no table), u32 what is added to the distance from ``start``.
 - ``PAGES_MAP``: page -> `PAGE_ROWS` rows: u32 below, u32 start.  A file's first page has the starts
@@ -16,10 +16,9 @@ from typing import Final
 
 from invivo.ir import helpers
 from invivo.ir.builder import Builder
-from invivo.ir.layout import MapSpec, MapType
+from invivo.ir.layout import UNWIND_MAP, MapSpec, MapType
 from invivo.ir.ops import CompareOp, Operand
 
-PROCESSES_MAP: Final = "invivo_unwind_p"
 PAGES_MAP: Final = "invivo_unwind_t"
 RULES_MAP: Final = "invivo_unwind_r"
 ASKED_MAP: Final = "invivo_unwind_a"
@@ -38,7 +37,7 @@ _NO_PREALLOC: Final = 1  # BPF_F_NO_PREALLOC
 _MMAPABLE: Final = 1 << 10  # BPF_F_MMAPABLE
 
 MAPS: Final = (
-    MapSpec(PROCESSES_MAP, MapType.HASH, 4, RANGES * RANGE_BYTES, MOST_PROCESSES, _NO_PREALLOC),
+    MapSpec(UNWIND_MAP, MapType.HASH, 4, RANGES * RANGE_BYTES, MOST_PROCESSES, _NO_PREALLOC),
     MapSpec(PAGES_MAP, MapType.HASH, 4, PAGE_ROWS * 8, MOST_PAGES, _NO_PREALLOC),
     MapSpec(RULES_MAP, MapType.ARRAY, 4, 8, MOST_RULES, _MMAPABLE),
     MapSpec(ASKED_MAP, MapType.HASH, 4, 8, _MOST_ASKED),

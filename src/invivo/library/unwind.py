@@ -5,7 +5,7 @@ file's table that holds there (two pages of sorted rows, one below the other), t
 (`formats.unwinding.rule`), and with it the caller's registers.  All searches have a fixed number of
 steps and no branches, so the verifier has one path through them.  The state is in scratch memory,
 which is map memory (docs/adr/0004), and taken for each program that runs (docs/adr/0005).  What the
-maps hold is in `ir.layout`; `runtime.unwinding` fills them.
+maps hold is in `ir.unwinding`; `runtime.unwinding` fills them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from invivo.formats.unwinding.rule import RBP, RBP_BY_RBP, RBX, RBX_BY_RBP, RSP,
 from invivo.ir import helpers, unwinding
 from invivo.ir import types as t
 from invivo.ir.builder import Builder
-from invivo.ir.layout import LossKind
+from invivo.ir.layout import UNWIND_MAP, LossKind
 from invivo.ir.ops import BinaryOp, CompareOp, Kind, Operand, Value, Variable
 from invivo.ir.types import Type
 from invivo.library.record import Builtin, Emit, Place, Site
@@ -198,7 +198,7 @@ def _rule(b: Builder, state: _State, ends: dict[int, str]) -> Operand:
     b.branch(CompareOp.EQ, b.shift_right(look, _USER_ADDRESS_BITS), 0, user, ends[_UNKNOWN])
     b.start(user)
     tgid = b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
-    process = _lookup(b, unwinding.PROCESSES_MAP, tgid, ends[_NO_TABLE])
+    process = _lookup(b, UNWIND_MAP, tgid, ends[_NO_TABLE])
     index = _search(b, process, unwinding.RANGES, unwinding.RANGE_BYTES, 0, look)
     entry = b.offset(process, b.binary(BinaryOp.MUL, b.bounded(index, unwinding.RANGES), unwinding.RANGE_BYTES))
     inside = b.label("in_range")

@@ -9,8 +9,7 @@ from types import TracebackType
 
 from invivo.events import Attached, Ended, Event, MapSnapshot
 from invivo.image import Image, ProgramImage
-from invivo.ir import unwinding
-from invivo.ir.layout import LOSSES_MAP, RING_MAP, SCOPE_MAP, WAKE_MAP, Exit
+from invivo.ir.layout import LOSSES_MAP, RING_MAP, SCOPE_MAP, UNWIND_MAP, WAKE_MAP, Exit
 from invivo.probes.provider import Role
 from invivo.record import Record
 from invivo.runtime.actions import Actions
@@ -156,7 +155,7 @@ class Session:
         self._sleeper = Sleeper(self._ring)
         losses = loaded.maps.get(LOSSES_MAP)
         self._losses = LossWatch(layout.losses, losses.memory() if losses else None)
-        if unwinding.PROCESSES_MAP in loaded.maps:
+        if UNWIND_MAP in loaded.maps:
             from invivo.runtime.unwinding import Unwinder
 
             self._unwinder = Unwinder(loaded.maps, kernel, self._signals.wake)

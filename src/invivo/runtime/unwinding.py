@@ -23,6 +23,7 @@ from invivo.errors import BadFileError, SyscallError
 from invivo.formats.elf import PF_X, PT_LOAD, Elf
 from invivo.formats.unwinding.reading import read_unwind_table
 from invivo.formats.unwinding.table import UnwindTable
+from invivo.ir.layout import UNWIND_MAP
 from invivo.ir.unwinding import (
     ASKED_MAP,
     ASKS_MAP,
@@ -30,7 +31,6 @@ from invivo.ir.unwinding import (
     MOST_RULES,
     PAGE_ROWS,
     PAGES_MAP,
-    PROCESSES_MAP,
     RANGE_BYTES,
     RANGES,
     RULES_MAP,
@@ -282,7 +282,7 @@ class Unwinder:
 
     def __init__(self, maps: Dictionary[str, MapHandle], kernel: Kernel, wake: Callable[[], None]) -> None:
         """``wake`` ends the session's sleep, from another thread: `look` has something to do."""
-        self._processes = maps[PROCESSES_MAP]
+        self._processes = maps[UNWIND_MAP]
         self._asked = maps[ASKED_MAP]
         self._tables = Tables(maps[PAGES_MAP], maps[RULES_MAP], wake)
         self._asks = kernel.open_ring(ASKS_MAP, None, _ASK_BYTES)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from invivo.ir import unwinding
-from invivo.ir.layout import Action, Layout, Settings
+from invivo.ir.layout import UNWIND_MAP, Action, Layout, Settings
 from invivo.ir.ops import Operand
 from invivo.ir.program import Entry, Program
 from invivo.ir.types import Type
@@ -59,7 +58,7 @@ def lower(checked: Checked, settings: Settings) -> Program:
     entries = [_lower_instance(state, instance, f"probe{index}") for index, instance in enumerate(checked.instances)]
     if target.scope is Scope.TREE:
         entries += _scope_entries(state)
-    if state.has_map(unwinding.PROCESSES_MAP):
+    if state.has_map(UNWIND_MAP):
         entries += _unwind_entries(state)
     specs = state.map_specs()
     layout = Layout(

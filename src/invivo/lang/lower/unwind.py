@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from invivo.ir import helpers
 from invivo.ir.builder import Builder
+from invivo.ir.layout import UNWIND_MAP
 from invivo.ir.ops import CompareOp, Function, FunctionKind, Kind, Operand, Value
-from invivo.ir.unwinding import PROCESSES_MAP, ask
+from invivo.ir.unwinding import ask
 from invivo.lang.lower.scope import key_of, task_fields
 from invivo.lang.lower.state import ProgramState
 
 
 def _find(b: Builder, key: Value) -> Value:
     """Return a group's mappings; the program ends here if none are known."""
-    found = b.call(helpers.MAP_LOOKUP_ELEM, b.map(PROCESSES_MAP), key, kind=Kind.MAP_VALUE_OR_NULL)
+    found = b.call(helpers.MAP_LOOKUP_ELEM, b.map(UNWIND_MAP), key, kind=Kind.MAP_VALUE_OR_NULL)
     known, unknown = b.label("known"), b.label("unknown")
     b.branch(CompareOp.NE, found, 0, known, unknown)
     b.start(unknown)
@@ -34,7 +35,7 @@ def inherit_mappings(state: ProgramState, name: str) -> Function:
     b.ret(0)
     b.start(group)
     found = _find(b, key_of(b, parent))
-    b.call_void(helpers.MAP_UPDATE_ELEM, b.map(PROCESSES_MAP), key_of(b, child), found, 0)
+    b.call_void(helpers.MAP_UPDATE_ELEM, b.map(UNWIND_MAP), key_of(b, child), found, 0)
     b.ret(0)
     return b.finish()
 
@@ -45,7 +46,7 @@ def renew_mappings(state: ProgramState, name: str) -> Function:
     tgid = b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
     key = key_of(b, tgid)
     _find(b, key)
-    b.call_void(helpers.MAP_DELETE_ELEM, b.map(PROCESSES_MAP), key)
+    b.call_void(helpers.MAP_DELETE_ELEM, b.map(UNWIND_MAP), key)
     ask(b, tgid)
     b.ret(0)
     return b.finish()
@@ -63,6 +64,6 @@ def forget_mappings(state: ProgramState, name: str) -> Function:
     b.start(thread)
     b.ret(0)
     b.start(leader)
-    b.call_void(helpers.MAP_DELETE_ELEM, b.map(PROCESSES_MAP), key_of(b, tgid))
+    b.call_void(helpers.MAP_DELETE_ELEM, b.map(UNWIND_MAP), key_of(b, tgid))
     b.ret(0)
     return b.finish()
