@@ -78,7 +78,8 @@ def _kill(moment: Kill) -> Found:
                 pass
         time.sleep(moment.delay_s)
         if moment.stopped:
-            tracer.send_signal(signal.SIGSTOP)
+            # Not Popen.send_signal: it would reap a tracer that has ended, and there would be none to wait for.
+            os.kill(tracer.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, tracer.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         held = objects(tracer.pid)
         tracer.send_signal(signal.SIGKILL)

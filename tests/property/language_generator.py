@@ -353,7 +353,7 @@ class ProgramWriter(Expressions):
         sums = [
             v for v in self.variables(Number, writable=True) if not isinstance(v.shape, Number) or not v.shape.declared
         ]
-        targets = [m for m in self.maps if m.aggregation and m is not source]
+        targets = [m for m in self.maps if m.aggregation not in ("", "tseries") and m is not source]
         self.only = element
         self.quiet += 1
         lines = []

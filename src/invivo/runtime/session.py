@@ -33,7 +33,7 @@ _BUSY_SECONDS = 0.004  # between looks at the ring while records come
 _IDLE_AFTER_SECONDS = 0.02  # without a record: then the next one is asked for a wakeup
 _IDLE_SECONDS = 0.5  # the longest sleep
 _PAIR_SECONDS = 0.0005  # for a clear() to follow its print(), each time
-_PAIR_LOOKS = 20  # a program may be interrupted between the two; or there is no clear()
+_PAIR_LOOKS = 200  # a program may be interrupted between the two, with the CPU of a virtual machine for long
 _STRAGGLER_LOOKS = 20  # for records that were reserved when their program was detached
 
 
