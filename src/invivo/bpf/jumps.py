@@ -11,7 +11,8 @@ def straighten(blocks: list[SelectedBlock]) -> list[SelectedBlock]:
     """Lead jumps to their last destination, and drop jumps to what follows anyway.
 
     Before: instructions on machine registers, in layout order.  After: no jump leads to a block
-    that only jumps on, no block that nothing leads to, no jump to the next instruction.
+    that only jumps on, no two jumps to ends that do the same, no block that nothing leads to,
+    no jump to the next instruction.
     Leaves alone: the order of blocks.
     """
     forward = _destinations(blocks)
@@ -21,8 +22,13 @@ def straighten(blocks: list[SelectedBlock]) -> list[SelectedBlock]:
 
 
 def _destinations(blocks: list[SelectedBlock]) -> dict[str, str]:
-    """Return for each block that does nothing where it leads."""
+    """Return for each block that does nothing where it leads, and for each end the last one that does the same."""
     leads: dict[str, str] = {}
+    ends: dict[tuple[object, ...], str] = {}
+    for block in reversed(blocks):
+        if block.insns and block.insns[-1].code == bpf.EXIT and len(block.insns) == 2:
+            if (last := ends.setdefault(_same(block.insns[0]), block.label)) != block.label:
+                leads[block.label] = last
     for index, block in enumerate(blocks):
         if not block.insns and index + 1 < len(blocks):
             leads[block.label] = blocks[index + 1].label
@@ -76,12 +82,19 @@ def _reachable(blocks: list[SelectedBlock]) -> list[SelectedBlock]:
 
 
 def _without_last_jump(blocks: list[SelectedBlock], index: int) -> SelectedBlock:
+    """A block without what the following one does anyway: being jumped to, or ending in the same way."""
     block = blocks[index]
-    if not block.insns or block.insns[-1].code != bpf.JA:
+    at = next((at for at in range(index + 1, len(blocks)) if blocks[at].insns), index)
+    if not block.insns or at == index:
         return block
-    for following in blocks[index + 1 :]:
-        if following.label == block.insns[-1].symbol:
+    if block.insns[-1].code == bpf.JA:
+        if block.insns[-1].symbol in {following.label for following in blocks[index + 1 : at + 1]}:
             return SelectedBlock(block.label, block.insns[:-1], block.targets)
-        if following.insns:
-            break
+    elif block.insns[-1].code == bpf.EXIT and list(map(_same, block.insns[-2:])) == list(map(_same, blocks[at].insns)):
+        return SelectedBlock(block.label, block.insns[:-2], block.targets)
     return block
+
+
+def _same(insn: Insn) -> tuple[object, ...]:
+    """What two instructions have in common that do the same."""
+    return insn.code, insn.target, insn.source, insn.offset, insn.immediate, insn.symbol
