@@ -50,29 +50,37 @@ def remove_dead(function: Function) -> Function:
     """Remove what has no effect.
 
     Before: any operations.  After: no pure operation (a helper that only answers a question
-    included) whose result is unused; no `SetVariable` that no read can see.
+    included) whose result is unused; no `SetVariable` that no read can see; no sign-extended load
+    of which only the loaded bytes are stored.
     Leaves alone: stores, other calls, control flow.
     """
     while True:
-        used: set[int] = set()
-        for block in function.blocks:
-            for op in (*block.ops, block.end):
-                for operand in operands(op):
-                    if isinstance(operand, Value):
-                        used.add(operand.id)
+        used = _used_bytes(function)
         seen_later = _variables_read_later(function)
         changed = False
         blocks: list[Block] = []
         for block in function.blocks:
             kept = _sweep(block, used, seen_later[block.label])
-            changed |= len(kept) != len(block.ops)
+            changed |= tuple(kept) != block.ops
             blocks.append(Block(block.label, tuple(kept), block.end))
         if not changed:
             return function
         function = with_blocks(function, tuple(blocks))
 
 
-def _sweep(block: Block, used: set[int], needed: set[Variable]) -> list[Op]:
+def _used_bytes(function: Function) -> dict[int, int]:
+    """Return how many of a value's low bytes matter, of those that are used at all."""
+    used: dict[int, int] = {}
+    for block in function.blocks:
+        for op in (*block.ops, block.end):
+            for operand in operands(op):
+                if isinstance(operand, Value):
+                    size = op.size if isinstance(op, ops.Store) and operand is op.value else 8
+                    used[operand.id] = max(used.get(operand.id, 0), size)
+    return used
+
+
+def _sweep(block: Block, used: dict[int, int], needed: set[Variable]) -> list[Op]:
     """Go through a block backwards; a chain of dead operations goes at once."""
     needed = set(needed)
     kept: list[Op] = []
@@ -85,12 +93,14 @@ def _sweep(block: Block, used: set[int], needed: set[Variable]) -> list[Op]:
             continue
         elif isinstance(op, ops.GetVariable):
             needed.add(op.variable)
+        elif isinstance(op, ops.Load) and op.signed and used[op.result.id] <= op.size:
+            op = ops.Load(op.result, op.pointer, op.offset, op.size, False, op.span)
         kept.append(op)
     kept.reverse()
     return kept
 
 
-def _is_dead(op: Op, used: set[int]) -> bool:
+def _is_dead(op: Op, used: dict[int, int]) -> bool:
     value = result(op)
     if value is not None and value.id in used:
         return False

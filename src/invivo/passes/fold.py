@@ -26,7 +26,9 @@ _INVERSE: Final = {
 }
 
 
-_FOLDABLE: Final = frozenset({ops.Binary, ops.Compare, ops.Extend, ops.ByteSwap, ops.Offset, ops.BoundedIndex})
+_FOLDABLE: Final = frozenset(
+    {ops.Binary, ops.Compare, ops.Extend, ops.ByteSwap, ops.Offset, ops.BoundedIndex, ops.Store}
+)
 
 
 def fold_constants(function: Function) -> Function:
@@ -34,7 +36,7 @@ def fold_constants(function: Function) -> Function:
 
     Before: any operations.  After: no arithmetic, comparison or branch on constants alone;
     multiplications and divisions by powers of two are shifts and masks; extensions and masks
-    that change nothing are gone; a branch on a comparison's result makes that comparison itself.
+    that change nothing, or nothing that is stored, are gone; a branch on a comparison's result makes that comparison itself.
     Leaves alone: memory, calls, variables; blocks that became unreachable (`simplify_flow`).
     """
     return _Folder(function).run()
@@ -182,6 +184,8 @@ class _Folder:
                 power = limit & (limit - 1) == 0
                 self.replace(result, value & (limit - 1) if power else value if value < limit else 0)
                 return None
+            case ops.Store(pointer, offset, size, Value() as value):
+                return ops.Store(pointer, offset, size, self.lowest(value, size * 8), op.span)
             case _:
                 return op
 
@@ -286,6 +290,17 @@ class _Folder:
                 return ops.Extend(op.result, wider, op.bits, op.signed, op.span)
             case _:
                 return op
+
+    def lowest(self, value: Operand, bits: int) -> Operand:
+        """Return an older value with the same lowest bits, if there is one."""
+        while True:
+            match self.definition(value):
+                case ops.Extend(_, wider, kept, _) if kept >= bits:
+                    value = wider
+                case ops.Binary(_, BinaryOp.AND, wider, int() as mask) if _keeps(mask, bits):
+                    value = wider
+                case _:
+                    return value
 
     def simplify_end(self, end: Terminator) -> Terminator:
         if not isinstance(end, ops.Branch):

@@ -367,8 +367,11 @@ class Body:
     # -- losses and faults ---------------------------------------------------------------------
 
     def lose(self, kind: LossKind, subject: str = "") -> None:
-        counter = self.state.loss(kind, subject)
-        self.b.atomic(AtomicOp.ADD, self.b.global_address(LOSSES_MAP, counter.offset), 0, 1)
+        self.b.atomic(AtomicOp.ADD, self.loss_counter(kind, subject), 0, 1)
+
+    def loss_counter(self, kind: LossKind, subject: str = "") -> Value:
+        """The address of the number that counts such losses."""
+        return self.b.global_address(LOSSES_MAP, self.state.loss(kind, subject).offset)
 
     def read_failed(self, code: Operand) -> None:
         self.lose(LossKind.READ_FAILED)

@@ -304,16 +304,18 @@ def count_failed_update(body: Body, name: str, code: Operand) -> None:
     """
     b = body.b
     code = b.extend(code, 32, signed=True)
-    full, other, done = b.label("map_full"), b.label("map_failed"), b.label("counted")
+    full, other, known = b.label("map_full"), b.label("map_failed"), b.label("loss_known")
+    counter = b.variable("loss", Kind.MAP_VALUE)
     b.branch(CompareOp.EQ, code, -_E2BIG, full, other)
     b.start(full)
-    body.lose(LossKind.MAP_FULL, name)
     body.failed("map_update_elem", code, _FULL)
-    b.jump(done)
+    b.set(counter, body.loss_counter(LossKind.MAP_FULL, name))
+    b.jump(known)
     b.start(other)
-    body.lose(LossKind.MAP_UPDATE, name)
     body.failed("map_update_elem", code, "")
-    b.start(done)
+    b.set(counter, body.loss_counter(LossKind.MAP_UPDATE, name))
+    b.start(known)
+    b.atomic(AtomicOp.ADD, b.get(counter), 0, 1)
 
 
 def element_slot(body: Body, node: ast.MapAccess, lost: str) -> Value:
