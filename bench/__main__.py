@@ -7,19 +7,37 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
-from bench import corpus, events, hits, startup
+from bench import code, corpus, events, hits, maps, startup
 from bench.compare import compare
-from bench.contenders import Launcher, Load
-from bench.figures import LOST, Figure, format_table, from_json
+from bench.contenders import Bench, Launcher, Load
+from bench.figures import LOST, Figure, Figures, format_table, from_json
 from bench.machine import BenchError, build, describe, prepare
 from invivo.errors import InvivoError
+
+
+class Question(Protocol):
+    """A module that answers one."""
+
+    TITLE: str
+
+    def measure(self, bench: Bench, /) -> Figures:
+        """Return what came out."""
+        ...
+
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "bench.json"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by `python -m bench report` -->", "<!-- end of the figures -->"
-TITLES = {"startup": startup.TITLE, "hits": hits.TITLE, "events": events.TITLE}
+QUESTIONS: dict[str, Question] = {
+    "startup": startup,
+    "hits": hits,
+    "code": code,
+    "events": events,
+    "maps": maps,
+}
 
 
 def main() -> int:
@@ -27,7 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="measure and print a table; needs root")
-    run.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(TITLES)}; all without one")
+    run.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; all without one")
     run.add_argument("--runs", type=int, default=11, help="of each contender (%(default)s)")
     run.add_argument("--slow-runs", type=int, default=2, help="where bpftrace takes half a minute (%(default)s)")
     run.add_argument("--calls", type=int, default=512 * 1024, help="traced calls in a run (%(default)s)")
@@ -43,7 +61,7 @@ def main() -> int:
     try:
         match arguments.command:
             case "run":
-                unknown = set(arguments.questions) - set(TITLES)
+                unknown = set(arguments.questions) - set(QUESTIONS)
                 if unknown:
                     parser.error(f"no such question: {', '.join(sorted(unknown))}")
                 return measure(arguments)
@@ -67,16 +85,15 @@ def measure(arguments: argparse.Namespace) -> int:
     machine = describe()
     questions: dict[str, list[Figure]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        launcher = Launcher(build("launch", Path(folder)))
-        load = Load(build("load", Path(folder)), arguments.calls)
-        for question in arguments.questions or TITLES:
-            if question == "startup":
-                found = startup.measure(launcher, load, arguments.runs, arguments.slow_runs, _note)
-            elif question == "events":
-                found = events.measure(launcher, load, arguments.runs, _note)
-            else:
-                found = hits.measure(launcher, load, arguments.runs, _note)
-            questions[question] = found.all()
+        bench = Bench(
+            Launcher(build("launch", Path(folder))),
+            Load(build("load", Path(folder)), arguments.calls),
+            arguments.runs,
+            arguments.slow_runs,
+            _note,
+        )
+        for question in arguments.questions or QUESTIONS:
+            questions[question] = QUESTIONS[question].measure(bench).all()
     results = {
         "machine": machine,
         "calls": arguments.calls,
@@ -94,7 +111,7 @@ def measure(arguments: argparse.Namespace) -> int:
 def format_results(machine: dict[str, str], questions: dict[str, list[Figure]]) -> str:
     """All tables, with the machine above them."""
     parts = ["Measured on: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + "."]
-    parts += [f"### {TITLES[name]}\n\n{format_table(found)}" for name, found in questions.items()]
+    parts += [f"### {QUESTIONS[name].TITLE}\n\n{format_table(found)}" for name, found in questions.items()]
     return "\n\n".join(parts) + "\n"
 
 

@@ -141,6 +141,16 @@ class Launcher:
         return Run(pid, started_ns, said_s, wall_s, cpu_ns / 1e9, peak_kib, _maps(heard.out), said)
 
 
+class Bench(Record):
+    """What a question is answered with."""
+
+    launcher: Launcher
+    load: Load
+    runs: int
+    slow_runs: int  # where bpftrace takes half a minute
+    note: Callable[[str], None]  # says what runs now
+
+
 class Heard(Record):
     """What a command wrote, when it first wrote of attaching (0: never), and the numbers of its launcher."""
 

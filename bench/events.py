@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from bench.contenders import BPFTRACE, CONTENDERS, Contender, Launcher, Load
+from bench.contenders import BPFTRACE, CONTENDERS, Bench, Contender, Launcher, Load
 from bench.figures import LOST, Figures
 from bench.machine import BenchError
 from invivo.record import Record
@@ -39,14 +38,14 @@ CASES = (
 )
 
 
-def measure(launcher: Launcher, load: Load, runs: int, note: Callable[[str], None]) -> Figures:
-    """Run each case ``runs`` times, the contenders in turn."""
+def measure(bench: Bench) -> Figures:
+    """Run each case, the contenders in turn."""
     figures = Figures()
-    for number in range(runs):
+    for number in range(bench.runs):
         for case in CASES:
-            note(f"events, run {number + 1}: {case.name}")
+            bench.note(f"events, run {number + 1}: {case.name}")
             for contender in CONTENDERS:
-                figures.add(case.name, contender.name, _measure_one(launcher, case, contender, load))
+                figures.add(case.name, contender.name, _measure_one(bench.launcher, case, contender, bench.load))
     return figures
 
 

@@ -71,7 +71,8 @@ def format_table(figures: Sequence[Figure]) -> str:
     cells: dict[tuple[str, str], dict[str, Figure]] = {}
     for figure in figures:
         cells.setdefault((figure.case, figure.metric), {})[figure.contender] = figure
-    rows = [["case", "measured", *contenders, f"{BPFTRACE.name} ÷ {INVIVO.name}"]]
+    other = BPFTRACE.name if BPFTRACE.name in contenders else contenders[-1]
+    rows = [["case", "measured", *contenders, f"{other} ÷ {INVIVO.name}"]]
     last = ""
     # The rows of a case stand together, in the order of its first figure.
     order = list(dict.fromkeys(figure.case for figure in figures))
@@ -79,7 +80,9 @@ def format_table(figures: Sequence[Figure]) -> str:
         found = cells[case, metric]
         shown = f"`{case}`" if case != last else ""
         last = case
-        rows.append([shown, metric, *[format_cell(found.get(name)) for name in contenders], _ratio(metric, found)])
+        rows.append(
+            [shown, metric, *[format_cell(found.get(name)) for name in contenders], _ratio(metric, found, other)]
+        )
     return aligned(rows)
 
 
@@ -99,9 +102,9 @@ def _short(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _ratio(metric: str, found: Mapping[str, Figure]) -> str:
+def _ratio(metric: str, found: Mapping[str, Figure], other: str) -> str:
     """How many times better invivo is. What it loses is in bold."""
-    ours, theirs = found.get(INVIVO.name), found.get(BPFTRACE.name)
+    ours, theirs = found.get(INVIVO.name), found.get(other)
     if metric in UNRATED or ours is None or theirs is None:
         return ""
     if ours.median <= 0 or theirs.median <= 0:

@@ -1,4 +1,4 @@
-"""Question 2: what does a hit cost, in the kernel and to the traced program, for six aggregations?"""
+"""Question 2: what does a hit cost, in the kernel and to the traced program, for eight programs?"""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.contenders import CONTENDERS, Contender, Launcher, Load, LoadResult, Run
+from bench.contenders import CONTENDERS, Bench, Contender, Launcher, Load, LoadResult, Run
 from bench.figures import LOST, RUNS, Figures
 from bench.machine import BenchError
-from bench.results import entry, hits_in_histogram, powers_of_two
+from bench.results import all_in_histogram, entry, hits_in_histogram, powers_of_two
 from invivo.kernel import links, perf, programs, syscalls
 from invivo.kernel.programs import Program, Statistics
 from invivo.kernel.tracefs import Tracefs
@@ -21,6 +21,7 @@ from invivo.target import ProgramType
 
 TITLE = "The cost of a hit"
 _PROBE = "tracepoint:syscalls:sys_enter_lseek /scope/"
+_LOAD_FILE = 3  # the first that it opens
 _UNTRACED = "untraced"
 _EMPTY = "empty program"
 _RETURN_0 = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
@@ -33,10 +34,15 @@ _INSTRUCTIONS = "instructions"
 
 
 class Case(Record):
-    """An aggregation, and how many of the load's calls a run's maps show."""
+    """An aggregation, and how many of the load's calls a run's maps show; ``programs``: how many run for each call."""
 
-    action: str
+    name: str
     count: Callable[[Run, LoadResult, int], int]
+    source: str = ""  # if it is not the action alone
+    programs: int = 1
+
+    def program(self) -> str:
+        return self.source or f"{_PROBE} {{ {self.name}; }}"
 
 
 def _last_time(run: Run, load: LoadResult, calls: int) -> int:
@@ -57,23 +63,34 @@ CASES = (
         lambda run, load, calls: hits_in_histogram(run.maps, powers_of_two(calls), "load"),
     ),
     Case("@start[tid] = nsecs", _last_time),
+    Case(
+        "@[pid, comm, args->fd] = count()",
+        lambda run, load, calls: entry(run.maps, "@", f"{load.pid},load,{_LOAD_FILE}"),
+    ),
+    Case(
+        "@start[tid] = nsecs; then @ = hist(nsecs - @start[tid])",
+        lambda run, load, calls: all_in_histogram(run.maps),
+        f"{_PROBE} {{ @start[tid] = nsecs; }} tracepoint:syscalls:sys_exit_lseek /scope/ "
+        "{ @ = hist(nsecs - @start[tid]); delete(@start[tid]); }",
+        programs=2,
+    ),
 )
 
 
-def measure(launcher: Launcher, load: Load, runs: int, note: Callable[[str], None]) -> Figures:
-    """Run everything ``runs`` times in turn: once for the load's own time, once more with the kernel's statistics."""
+def measure(bench: Bench) -> Figures:
+    """Run everything in turn: once for the load's own time, once more with the kernel's statistics."""
     figures = Figures()
-    for number in range(runs):
+    for number in range(bench.runs):
         for case in CASES:
-            note(f"hits, run {number + 1}: {case.action}")
-            _measure_round(launcher, case, load, figures)
+            bench.note(f"hits, run {number + 1}: {case.name}")
+            _measure_round(bench.launcher, case, bench.load, figures)
     return figures
 
 
 def _measure_round(launcher: Launcher, case: Case, load: Load, figures: Figures) -> None:
     """One run of each contender. Differences are taken within the round: the machine changes between rounds."""
     untraced_ns = _run_load(launcher, load).call_ns
-    figures.add(case.action, _UNTRACED, {_CALL: untraced_ns})
+    figures.add(case.name, _UNTRACED, {_CALL: untraced_ns})
     with _empty_program() as empty:
         empty_ns = _run_load(launcher, load).call_ns
         statistics_fd = programs.enable_statistics()
@@ -82,13 +99,18 @@ def _measure_round(launcher: Launcher, case: Case, load: Load, figures: Figures)
             base_ns = _mean_ns(empty.statistics())
         finally:
             os.close(statistics_fd)
-    figures.add(case.action, _EMPTY, {_CALL: empty_ns, _ADDED: empty_ns - untraced_ns})
+    figures.add(case.name, _EMPTY, {_CALL: empty_ns, _ADDED: empty_ns - untraced_ns})
     for contender in CONTENDERS:
         call_ns, lost = _timed(launcher, case, contender, load)
         seen = _counted(launcher, case, contender, load)
-        values = {_CALL: call_ns, _ADDED: call_ns - untraced_ns, _OWN: _mean_ns(seen) - base_ns}
-        values |= {RUNS: seen.run_count / load.calls, _INSTRUCTIONS: seen.translated_bytes // 8, LOST: lost}
-        figures.add(case.action, contender.name, values)
+        values = {
+            _CALL: call_ns,
+            _ADDED: call_ns - untraced_ns,
+            _OWN: sum(map(_mean_ns, seen)) - case.programs * base_ns,
+        }
+        values |= {RUNS: sum(each.run_count for each in seen) / load.calls / case.programs, LOST: lost}
+        values |= {_INSTRUCTIONS: sum(each.translated_bytes for each in seen) // 8}
+        figures.add(case.name, contender.name, values)
 
 
 def _run_load(launcher: Launcher, load: Load) -> LoadResult:
@@ -100,31 +122,32 @@ def _run_load(launcher: Launcher, load: Load) -> LoadResult:
 def _timed(launcher: Launcher, case: Case, contender: Contender, load: Load) -> tuple[float, int]:
     """The load's own time of a call, without statistics, and the hits that the contender lost."""
     load.reset()
-    run = launcher.run(contender.command(f"{_PROBE} {{ {case.action}; }}", load.command))
+    run = launcher.run(contender.command(case.program(), load.command))
     result = load.finished()
     return result.call_ns, load.calls - case.count(run, result, load.calls)
 
 
-def _counted(launcher: Launcher, case: Case, contender: Contender, load: Load) -> Statistics:
-    """What the kernel says of the contender's busiest program, looked at while the load waits."""
+def _counted(launcher: Launcher, case: Case, contender: Contender, load: Load) -> list[Statistics]:
+    """What the kernel says of the contender's busiest programs, looked at while the load waits."""
     load.reset()
     seen: list[Statistics] = []
 
     def look(pid: int) -> bool:
         if load.result() is None:
             return False
-        seen.append(max(map(statistics_of, program_ids(pid)), key=lambda found: found.run_count))
+        every = sorted(map(statistics_of, program_ids(pid)), key=lambda found: -found.run_count)
+        seen.extend(every[: case.programs])
         load.release()
         return True
 
     statistics_fd = programs.enable_statistics()
     try:
-        launcher.run(contender.command(f"{_PROBE} {{ {case.action}; }}", load.held_command), look)
+        launcher.run(contender.command(case.program(), load.held_command), look)
     finally:
         os.close(statistics_fd)
-    if not seen or seen[0].run_count < load.calls:
-        raise BenchError(f"{contender.name}: no program of it ran {load.calls} times")
-    return seen[0]
+    if len(seen) < case.programs or seen[-1].run_count < load.calls:
+        raise BenchError(f"{contender.name}: {case.programs} programs of it should have run {load.calls} times each")
+    return seen
 
 
 def _mean_ns(found: Statistics) -> float:

@@ -32,13 +32,18 @@ def prepare() -> None:
     if os.geteuid() != 0:
         raise BenchError("the bench traces the kernel, so it has to be run by root")
     if shutil.which("bpftrace") is None:
-        command = ["apt-get", "install", "--yes", "--no-install-recommends", "bpftrace"]
-        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode != 0:
-            raise BenchError(f"bpftrace is not here, and `{' '.join(command)}` failed")
+        install("bpftrace")
     if not any(os.path.isdir(f"{root}/events") for root in (_TRACEFS, "/sys/kernel/debug/tracing")):
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
         mount = f'mount -t tracefs tracefs {_TRACEFS} && exec "$@"'
         os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", *again])
+
+
+def install(package: str) -> None:
+    """Install a Debian package that a contender needs, or raise `BenchError`."""
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
+    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode != 0:
+        raise BenchError(f"{package} is not here, and `{' '.join(command)}` failed")
 
 
 def build(name: str, folder: Path) -> Path:

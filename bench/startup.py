@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.contenders import CONTENDERS, Contender, Launcher, Load, Run
+from bench.contenders import CONTENDERS, Bench, Contender, Launcher, Load, Run
 from bench.figures import LOST, Figures
 from bench.machine import OPENS, PARENTS, libc_path
 from bench.results import entry
@@ -59,19 +59,19 @@ def cases() -> tuple[Case, ...]:
     )
 
 
-def measure(launcher: Launcher, load: Load, runs: int, slow_runs: int, note: Callable[[str], None]) -> Figures:
-    """Run each case ``runs`` times, the contenders in turn; ``slow_runs`` times where bpftrace is slow."""
+def measure(bench: Bench) -> Figures:
+    """Run each case, the contenders in turn; fewer times where bpftrace is slow."""
     figures = Figures()
     for contender in CONTENDERS:
-        launcher.run(contender.command(_BEGIN))  # files and byte code into memory
-    small = Load(load.program, _CALLS)
-    for number in range(max(runs, slow_runs)):
+        bench.launcher.run(contender.command(_BEGIN))  # files and byte code into memory
+    small = Load(bench.load.program, _CALLS)
+    for number in range(max(bench.runs, bench.slow_runs)):
         for case in cases():
-            if number >= (slow_runs if case.is_slow else runs):
+            if number >= (bench.slow_runs if case.is_slow else bench.runs):
                 continue
-            note(f"start-up, run {number + 1}: {case.name}")
+            bench.note(f"start-up, run {number + 1}: {case.name}")
             for contender in CONTENDERS:
-                figures.add(case.name, contender.name, _measure_one(launcher, case, contender, small))
+                figures.add(case.name, contender.name, _measure_one(bench.launcher, case, contender, small))
     return figures
 
 

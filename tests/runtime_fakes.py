@@ -10,6 +10,7 @@ from invivo.events import Frame
 from invivo.image import Image, ProgramImage
 from invivo.ir.layout import ErrorSite, Layout, LossCounter, MapLayout, MapSpec, RecordLayout, Settings
 from invivo.ir.types import Clock
+from invivo.kernel.maps import Entries
 from invivo.probes.provider import Role
 from invivo.probes.special import RunBySession
 from invivo.runtime.seams import Closeable, MappingRecords, ProgramHandle
@@ -62,14 +63,21 @@ class FakeMap:
     def delete(self, key: bytes) -> bool:
         return self.entries.pop(key, None) is not None
 
-    def read_all(self) -> list[tuple[bytes, bytes]]:
+    def read_all(self) -> Entries:
         self._journal.append(f"read {self.spec.name}")
-        return list(self.entries.items())
+        return self._entries()
 
-    def take_all(self) -> list[tuple[bytes, bytes]]:
+    def take_all(self) -> Entries:
         self._journal.append(f"take {self.spec.name}")
-        found = list(self.entries.items())
+        found = self._entries()
         self.entries.clear()
+        return found
+
+    def _entries(self) -> Entries:
+        key, value = next(iter(self.entries.items()), (bytes(8), bytes(8)))
+        found = Entries(len(key), len(value))
+        found.keys += b"".join(self.entries)
+        found.values += b"".join(self.entries.values())
         return found
 
     def clear(self) -> None:

@@ -6,6 +6,10 @@ named tuples, in order), None, and the records below where a value means more th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import overload
+
 from invivo.ir.types import StackMode
 from invivo.record import Record
 
@@ -110,6 +114,8 @@ Value = (
     | SeriesValue
 )
 
+Entry = tuple[tuple[Value, ...] | None, Value]  # of a map: the parts of the key; None in a scalar map
+
 # -- events ------------------------------------------------------------------------------------
 
 
@@ -141,6 +147,46 @@ class Row(Record):
     incomplete: bool = False
 
 
+class EntryColumns(Sequence[Entry]):
+    """Entries of a map as columns, which large maps are made and written from: no object for each entry.
+
+    ``keys`` are the parts of the keys; None for a scalar map.  Equal to a tuple of the same entries.
+    """
+
+    def __init__(self, keys: Sequence[Sequence[Value]] | None, values: Sequence[Value]) -> None:
+        self.keys = keys
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Entry]:
+        keys: Iterable[tuple[Value, ...] | None] = repeat(None, len(self))
+        if self.keys is not None:
+            keys = zip(*self.keys, strict=True) if self.keys else repeat((), len(self))
+        return zip(keys, self.values, strict=True)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> EntryColumns: ...
+
+    def __getitem__(self, index: int | slice) -> Entry | EntryColumns:
+        if isinstance(index, slice):
+            return EntryColumns(self.keys and [part[index] for part in self.keys], self.values[index])
+        return None if self.keys is None else tuple([part[index] for part in self.keys]), self.values[index]
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == (tuple(other) if isinstance(other, EntryColumns) else other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
 class MapSnapshot(Record):
     """``print(@m)``, or a map at the end. ``entries`` are in display order.
 
@@ -151,7 +197,7 @@ class MapSnapshot(Record):
     name: str
     kind: str
     scalar: bool
-    entries: tuple[tuple[tuple[Value, ...] | None, Value], ...]
+    entries: Sequence[Entry]
     at_end: bool = False
 
     def to_dict(self) -> dict[Value, Value]:

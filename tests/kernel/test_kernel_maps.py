@@ -60,7 +60,7 @@ def test_all_entries_are_read_in_batches_and_stay() -> None:
         expected = {key(number): struct.pack("<Q48x", number * 3) for number in range(20_000)}
         for each, value in expected.items():
             maps["many"].update(each, value)
-        first = maps["many"].read_all()
+        first = list(maps["many"].read_all())
         assert len(first) == 20_000
         assert dict(first) == expected
         assert dict(maps["many"].read_all()) == expected
@@ -72,10 +72,10 @@ def test_taking_all_entries_empties_the_map() -> None:
             maps["@hash"].update(key(number), struct.pack("<Q", number))
         taken = maps["@hash"].take_all()
         assert sorted(struct.unpack("<Q", value)[0] for _, value in taken) == list(range(5000))
-        assert maps["@hash"].read_all() == []
+        assert list(maps["@hash"].read_all()) == []
         maps["@hash"].update(key(7), bytes(8))
         maps["@hash"].clear()
-        assert maps["@hash"].take_all() == []
+        assert list(maps["@hash"].take_all()) == []
 
 
 def test_a_bucket_larger_than_the_buffer_is_read() -> None:
@@ -131,7 +131,7 @@ def test_mapped_memory_outlives_the_descriptor() -> None:
 def test_an_array_without_mapping_is_cleared_too() -> None:
     with opened(MapSpec("array", MapType.ARRAY, 4, 4, 3)) as maps:
         maps["array"].update(key(2), b"abcd")
-        assert maps["array"].read_all() == [(key(0), bytes(4)), (key(1), bytes(4)), (key(2), b"abcd")]
+        assert list(maps["array"].read_all()) == [(key(0), bytes(4)), (key(1), bytes(4)), (key(2), b"abcd")]
         maps["array"].clear()
         assert [value for _, value in maps["array"].read_all()] == [bytes(4)] * 3
 

@@ -26,8 +26,9 @@ def _destinations(blocks: list[SelectedBlock]) -> dict[str, str]:
     leads: dict[str, str] = {}
     ends: dict[tuple[object, ...], str] = {}
     for block in reversed(blocks):
-        if block.insns and block.insns[-1].code == bpf.EXIT and len(block.insns) == 2:
-            if (last := ends.setdefault(_same(block.insns[0]), block.label)) != block.label:
+        if len(block.insns) == 2 and block.insns[-1].code == bpf.EXIT:
+            last = ends.setdefault(_same(block.insns[0]), block.label)
+            if last != block.label:
                 leads[block.label] = last
     for index, block in enumerate(blocks):
         if not block.insns and index + 1 < len(blocks):

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from operator import itemgetter
 from typing import Final
 
@@ -24,7 +25,23 @@ _ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 # A batch's buffers: enough that the calls cost nothing against the copying, small against the memory budget.
 _BATCH_BYTES: Final = 1 << 20
 
-Entries = list[tuple[bytes, bytes]]
+
+class Entries:
+    """Keys and values of a map as the kernel copied them: one after another, each of one size."""
+
+    def __init__(self, key_size: int, value_size: int) -> None:
+        self.key_size = key_size
+        self.value_size = value_size
+        self.keys = bytearray()
+        self.values = bytearray()
+
+    def __len__(self) -> int:
+        return len(self.keys) // self.key_size
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        keys = struct.iter_unpack(f"{self.key_size}s", self.keys)
+        values = struct.iter_unpack(f"{self.value_size}s", self.values)
+        return zip(map(itemgetter(0), keys), map(itemgetter(0), values), strict=True)
 
 
 class Map:
@@ -112,25 +129,19 @@ class Map:
         A per-CPU value is all possible CPUs' slots one after another, each rounded up to 8 bytes.
         Keys that programs insert or delete meanwhile may be missed.
         """
-        entries: Entries = []
-        for keys, values in self._batches(abi.MAP_LOOKUP_BATCH):
-            entries += self._split(keys, values)
-        return entries
+        return self._gathered(abi.MAP_LOOKUP_BATCH)
 
     def take_all(self) -> Entries:
         """Return and remove all entries of a hash; each is removed as it is read, so none gets lost.
 
         (BPF_MAP_LOOKUP_AND_DELETE_BATCH: under the lock of each bucket.)
         """
-        entries: Entries = []
-        for keys, values in self._batches(abi.MAP_LOOKUP_AND_DELETE_BATCH):
-            entries += self._split(keys, values)
-        return entries
+        return self._gathered(abi.MAP_LOOKUP_AND_DELETE_BATCH)
 
     def clear(self) -> None:
         """Remove all entries of a hash; set all values of an array to zero."""
         if self.spec.type not in _ARRAYS:
-            for _ in self._batches(abi.MAP_LOOKUP_AND_DELETE_BATCH):
+            for _ in Batches(self, abi.MAP_LOOKUP_AND_DELETE_BATCH):
                 pass
             return
         if self.spec.flags & abi.F_MMAPABLE:
@@ -180,16 +191,12 @@ class Map:
         if result < 0:
             raise syscalls.bpf_error(f"{verb} map {self.spec.name}", -result)
 
-    def _batches(self, command: int) -> Batches:
-        return Batches(self, command)
-
-    def _split(self, keys: memoryview, values: memoryview) -> zip[tuple[bytes, bytes]]:
-        first = itemgetter(0)
-        return zip(
-            map(first, struct.iter_unpack(f"{self.spec.key_size}s", keys)),
-            map(first, struct.iter_unpack(f"{self.value_bytes}s", values)),
-            strict=True,
-        )
+    def _gathered(self, command: int) -> Entries:
+        entries = Entries(self.spec.key_size, self.value_bytes)
+        for keys, values in Batches(self, command):
+            entries.keys += keys
+            entries.values += values
+        return entries
 
 
 class Batches:

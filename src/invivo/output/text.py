@@ -9,6 +9,7 @@ from invivo.events import (
     Attached,
     Complaint,
     Ended,
+    EntryColumns,
     Event,
     HistogramValue,
     Loss,
@@ -118,15 +119,15 @@ class TextSink:
 
     def _entries(self, event: MapSnapshot) -> None:
         """Large maps are written column by column: most columns are shown as they are."""
-        keys = [key for key, _ in event.entries if key is not None]
-        alone = len(keys) > 0 and len(keys[0]) == 1
-        if event.kind != "map" or not keys or not keys[0] or (alone and type(keys[0][0]) is tuple):
-            for key, value in event.entries:
+        entries = event.entries
+        keys = entries.keys if isinstance(entries, EntryColumns) else None
+        is_tuple = keys is not None and len(entries) > 0 and len(keys) == 1 and type(keys[0][0]) is tuple
+        if not isinstance(entries, EntryColumns) or event.kind != "map" or not keys or is_tuple:
+            for key, value in entries:
                 self._out.write(self._entry(event.name, key, value))
             return
-        columns = [*zip(*keys, strict=True), [value for _, value in event.entries]]
-        template = f"{event.name}[{', '.join(['%s'] * len(keys[0]))}]: %s\n"
-        rows = zip(*map(self._column, columns), strict=True)
+        template = f"{event.name}[{', '.join(['%s'] * len(keys))}]: %s\n"
+        rows = zip(*map(self._column, (*keys, entries.values)), strict=True)
         self._out.write("".join(map(template.__mod__, rows)))
 
     def _column(self, values: Sequence[Value]) -> Iterable[object]:

@@ -36,7 +36,8 @@ def fold_constants(function: Function) -> Function:
 
     Before: any operations.  After: no arithmetic, comparison or branch on constants alone;
     multiplications and divisions by powers of two are shifts and masks; extensions and masks
-    that change nothing, or nothing that is stored, are gone; a branch on a comparison's result makes that comparison itself.
+    that change nothing, or nothing that is stored, are gone; a branch on a comparison's result
+    makes that comparison itself.
     Leaves alone: memory, calls, variables; blocks that became unreachable (`simplify_flow`).
     """
     return _Folder(function).run()

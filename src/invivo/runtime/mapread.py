@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from struct import Struct as Packed
+from struct import unpack
 
-from invivo.events import MapSnapshot, Value
+from invivo.events import EntryColumns, MapSnapshot, Value
 from invivo.ir import types
 from invivo.ir.layout import MapLayout, Storage
 from invivo.ir.types import Type
 from invivo.runtime.decode import Names, shape_of
 from invivo.runtime.reduce import divide, reduction
-from invivo.runtime.seams import MapHandle
+from invivo.runtime.seams import EntriesRead, MapHandle
 
 
 class MapReader:
@@ -36,13 +37,13 @@ class MapReader:
         """
         layout = self.layout
         if layout.key is None:
-            value = self._reduction.reduce([self._scalar(take)])[0]
-            entries: Sequence[tuple[tuple[Value, ...] | None, Value]] = [(None, value)]
+            slots = self._scalar(take)
+            entries = EntryColumns(None, self._reduction.reduce(slots, len(slots)))
         else:
             entries = self._sorted(self._source.take_all() if take else self._source.read_all(), top)
         if divisor > 1:
-            entries = [(key, divide(value, divisor)) for key, value in entries]
-        return MapSnapshot(layout.name, self._reduction.kind, layout.key is None, tuple(entries), at_end)
+            entries = EntryColumns(entries.keys, [divide(value, divisor) for value in entries.values])
+        return MapSnapshot(layout.name, self._reduction.kind, layout.key is None, entries, at_end)
 
     def clear(self) -> None:
         """Remove all keys; a scalar map becomes unwritten."""
@@ -66,7 +67,7 @@ class MapReader:
         """All slots of a scalar map, one after another."""
         if not self._is_cell:
             found = self._source.take_all() if take else self._source.read_all()
-            return found[0][1] if found else bytes(self._slots * self._padded)
+            return bytes(found.values) or bytes(self._slots * self._padded)
         # Programs on other CPUs write at the same time.  Words are taken one by one, the new
         # zero right behind the read, so that as little as possible falls between.
         result = b""
@@ -92,17 +93,15 @@ class MapReader:
         start = self.layout.present
         return None if start < 0 else self._source.memory()[start : start + 8].cast("B").cast("Q")
 
-    def _sorted(self, found: list[tuple[bytes, bytes]], top: int) -> list[tuple[tuple[Value, ...] | None, Value]]:
-        keys = [key for key, _ in found]
-        values = self._reduction.reduce([value for _, value in found])
-        order = self._keys.order(keys)
+    def _sorted(self, found: EntriesRead, top: int) -> EntryColumns:
+        values = self._reduction.reduce(found.values, found.value_size)
+        order = self._keys.order(found)
         if self._reduction.weigh is not None:
             order.sort(key=list(map(self._reduction.weigh, values)).__getitem__)  # stable: equal ones stay by key
         if top:
             order = order[-top:]
         # Keys are decoded last, and only those that are shown: stacks in them cost symbol lookups.
-        decoded = self._keys.decode([keys[index] for index in order])
-        return list(zip(decoded, [values[index] for index in order], strict=True))
+        return EntryColumns(self._keys.columns(found, order), [values[index] for index in order])
 
 
 class KeyReader:
@@ -117,34 +116,45 @@ class KeyReader:
         ranked = list(_ranked(parts, 0))
         self._rank = Packed(_code(ranked, size))
         self._ranks_alone = len(ranked) == 1  # numbers are compared faster than tuples of one
+        # Keys of one number each are an array of such numbers.
+        self._word = ranked[0][1] if self._rank.format in ("<b", "<B", "<h", "<H", "<i", "<I", "<q", "<Q") else ""
 
-    def order(self, keys: Sequence[bytes]) -> list[int]:
+    def order(self, found: EntriesRead) -> list[int]:
         """Return the keys' indices, sorted: integers as signed, strings bytewise, tuples part by part."""
-        ranks = list(self._rank.iter_unpack(self._joined(keys)))
+        keys = self._trimmed(found)
+        if not keys:
+            return []
+        if self._word:
+            return sorted(range(len(found)), key=unpack(f"<{len(found)}{self._word}", keys).__getitem__)
+        ranks = list(self._rank.iter_unpack(keys))
         if self._ranks_alone:
-            return sorted(range(len(keys)), key=[rank for (rank,) in ranks].__getitem__)
-        return sorted(range(len(keys)), key=ranks.__getitem__)
+            return sorted(range(len(ranks)), key=[rank for (rank,) in ranks].__getitem__)
+        return sorted(range(len(ranks)), key=ranks.__getitem__)
 
-    def decode(self, keys: Sequence[bytes]) -> list[tuple[Value, ...]]:
-        if self._size == 0 or not keys:
-            return [() for _ in keys]
-        rows = self._unpack.iter_unpack(self._joined(keys))
-        if not any(self._converts):
-            return list(rows)
+    def columns(self, found: EntriesRead, order: Sequence[int]) -> list[Sequence[Value]]:
+        """Return the parts of the keys, in an order."""
+        keys = self._trimmed(found)
+        if not order:
+            return [()] * len(self._converts)
+        if self._word and self._unpack.format == self._rank.format:
+            parts = [unpack(f"<{len(found)}{self._word}", keys)]
+        else:
+            parts = list(zip(*self._unpack.iter_unpack(keys), strict=True))
         columns: list[Sequence[Value]] = []
-        for column, convert in zip(zip(*rows, strict=True), self._converts, strict=True):
-            if convert is None:
-                columns.append(column)
-                continue
-            # Keys of several parts repeat them: each different one is converted once.
-            known = {part: convert(part) for part in set(column)}
-            columns.append([known[part] for part in column])
-        return list(zip(*columns, strict=True))
+        for part, convert in zip(parts, self._converts, strict=True):
+            column = [part[index] for index in order]
+            if convert is not None:
+                # Keys of several parts repeat them: each different one is converted once.
+                known = {each: convert(each) for each in set(column)}
+                column = [known[each] for each in column]
+            columns.append(column)
+        return columns
 
-    def _joined(self, keys: Sequence[bytes]) -> bytes:
-        size = self._size
-        # A map's key may be padded beyond the tuple's own size.
-        return b"".join(keys if not keys or len(keys[0]) == size else [key[:size] for key in keys])
+    def _trimmed(self, found: EntriesRead) -> bytes | bytearray:
+        """The keys without the padding that a map's key may have beyond the tuple's own size."""
+        if found.key_size == self._size:
+            return found.keys
+        return b"".join([key[: self._size] for key, _ in found])
 
 
 def _code(parts: Sequence[tuple[int, str]], size: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from struct import iter_unpack
 
 from invivo.events import Bucket, HistogramValue, SeriesValue, StatsValue, Value
 from invivo.ir import types
@@ -12,15 +14,15 @@ from invivo.runtime.decode import Names, value_decoder
 
 _MASK = (1 << 64) - 1
 
-Reduce = Callable[[Sequence[bytes]], list[Value]]
+Reduce = Callable[[bytes | bytearray, int], list[Value]]
 
 
 class Reduction(Record):
     """How a map's values are read, and by what they are sorted.
 
-    ``reduce`` takes the values of all entries (each: all slots, one after another, a multiple of
-    8 bytes each).  ``weigh`` gives what a value is sorted by; None: the map is sorted by key.
-    ``kind`` is that of `events.MapSnapshot`.
+    ``reduce`` takes the values of all entries, one after another (each: all slots, one after another,
+    a multiple of 8 bytes each), and the size of one.  ``weigh`` gives what a value is sorted by;
+    None: the map is sorted by key.  ``kind`` is that of `events.MapSnapshot`.
     """
 
     reduce: Reduce
@@ -32,19 +34,21 @@ def reduction(t: Type, slots: int, names: Names, *, bpftrace: bool = False) -> R
     """Return how entries of a value type with ``slots`` slots are reduced, in one of the two dialects."""
     match t:
         case types.Count():
-            return Reduction(lambda data: _sums(data, slots, False), int)
+            return Reduction(lambda data, size: _sums(data, slots, False), int)
         case types.Sum(signed):
-            return Reduction(lambda data: _sums(data, slots, signed), int)
+            return Reduction(lambda data, size: _sums(data, slots, signed), int)
         case types.Average(signed):
-            return Reduction(lambda data: [_average(stats) for stats in _stats(data, signed)], int, "stats")
+            return Reduction(lambda data, size: [_average(each) for each in _stats(data, size, signed)], int, "stats")
         case types.Stats(signed):
-            return Reduction(lambda data: list[Value](_stats(data, signed)), _average, "stats")
+            return Reduction(lambda data, size: list[Value](_stats(data, size, signed)), _average, "stats")
         case types.Minimum() | types.Maximum():
-            return Reduction(lambda data: [_extreme(t, entry) for entry in data], _unsigned if bpftrace else int)
+            return Reduction(
+                lambda data, size: [_extreme(t, entry) for entry in _each(data, size)], _unsigned if bpftrace else int
+            )
         case types.Histogram() | types.LinearHistogram():
-            return Reduction(lambda data: [_histogram(t, entry) for entry in data], _total, "hist")
+            return Reduction(lambda data, size: [_histogram(t, entry) for entry in _each(data, size)], _total, "hist")
         case types.TimeSeries():
-            return Reduction(lambda data: [_series(t, entry) for entry in data], _latest, "tseries")
+            return Reduction(lambda data, size: [_series(t, entry) for entry in _each(data, size)], _latest, "tseries")
         case _:
             return _plain(t, slots, names)
 
@@ -72,13 +76,17 @@ def truncated_quotient(number: int, divisor: int) -> int:
     return number // divisor if number >= 0 else -(-number // divisor)
 
 
-def _words(entry: bytes, signed: bool) -> list[int]:
+def _words(entry: bytes | bytearray, signed: bool) -> list[int]:
     return memoryview(entry).cast("q" if signed else "Q").tolist()
 
 
-def _sums(data: Sequence[bytes], slots: int, signed: bool) -> list[Value]:
+def _each(data: bytes | bytearray, size: int) -> Iterator[bytes]:
+    return map(itemgetter(0), iter_unpack(f"{size}s", data))
+
+
+def _sums(data: bytes | bytearray, slots: int, signed: bool) -> list[Value]:
     """All entries at once: one list of words, a column for each slot."""
-    words = _words(b"".join(data), signed)
+    words = _words(data, signed)
     if slots == 1:
         return list[Value](words)
     totals = map(sum, zip(*(words[slot::slots] for slot in range(slots)), strict=True))
@@ -87,9 +95,9 @@ def _sums(data: Sequence[bytes], slots: int, signed: bool) -> list[Value]:
     return [total & _MASK for total in totals]
 
 
-def _stats(data: Sequence[bytes], signed: bool) -> list[StatsValue]:
+def _stats(data: bytes | bytearray, size: int, signed: bool) -> list[StatsValue]:
     result: list[StatsValue] = []
-    for entry in data:
+    for entry in _each(data, size):
         words = _words(entry, signed)
         total, count = sum(words[0::2]), sum(words[1::2])
         result.append(StatsValue(count, truncated_quotient(total, count) if count else 0, total))
@@ -165,18 +173,18 @@ def _latest(value: SeriesValue) -> int:
 
 def _plain(t: Type, slots: int, names: Names) -> Reduction:
     decode = value_decoder(t, names)
-    size = types.size_bytes(t)
-    stride = -(-size // 8) * 8
+    own = types.size_bytes(t)
+    stride = -(-own // 8) * 8
     weigh = int if isinstance(t, types.Int | types.Enumeration) else None
     if slots == 1:
-        return Reduction(lambda data: [decode(entry) for entry in data], weigh)
+        return Reduction(lambda data, size: [decode(entry) for entry in _each(data, size)], weigh)
 
     def first_set(entry: bytes) -> Value:
         # Not an aggregation: the value of the first CPU that wrote one.
-        values = [entry[start : start + size] for start in range(0, slots * stride, stride)]
+        values = [entry[start : start + own] for start in range(0, slots * stride, stride)]
         return decode(next(filter(any, values), values[0]))
 
-    return Reduction(lambda data: [first_set(entry) for entry in data], weigh)
+    return Reduction(lambda data, size: [first_set(entry) for entry in _each(data, size)], weigh)
 
 
 # -- buckets -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from invivo.image import ProgramImage
@@ -16,6 +16,19 @@ class Closeable(Protocol):
     def close(self) -> None: ...
 
 
+class EntriesRead(Protocol):
+    """What is in a map; see `kernel.maps.Entries`."""
+
+    key_size: int
+    value_size: int
+    keys: bytearray
+    values: bytearray
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]: ...
+
+
 class MapHandle(Closeable, Protocol):
     """A map of the kernel; see `kernel.maps.Map`."""
 
@@ -26,9 +39,9 @@ class MapHandle(Closeable, Protocol):
 
     def delete(self, key: bytes) -> bool: ...
 
-    def read_all(self) -> list[tuple[bytes, bytes]]: ...
+    def read_all(self) -> EntriesRead: ...
 
-    def take_all(self) -> list[tuple[bytes, bytes]]: ...
+    def take_all(self) -> EntriesRead: ...
 
     def clear(self) -> None: ...
 
