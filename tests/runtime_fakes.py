@@ -209,7 +209,7 @@ class FakeKernel:
         self.journal.append("count runs")
         return FakeLink("counting", self.journal)
 
-    def watch_mappings(self, pids: Sequence[int], cgroup: str | None) -> MappingRecords | None:
+    def watch_mappings(self, pids: Sequence[int], *, everything: bool) -> MappingRecords | None:
         return None
 
     def walk(self, link: Closeable) -> None:

@@ -14,7 +14,7 @@ import pytest
 from invivo.api import trace
 from invivo.cli.main import run_words
 from invivo.errors import InvivoError
-from invivo.runtime.cgroups import find_cgroup, find_container
+from invivo.runtime.cgroups import find_cgroup, find_container, members
 
 ID = "3f2a9c81d7e64b05"
 # Moves itself into the group of its argument, waits for the go, calls getppid seven times.
@@ -71,6 +71,7 @@ def end(started: list[subprocess.Popen[str]]) -> None:
 def test_processes_of_the_group_and_of_those_below_count(group: Path) -> None:
     started = callers(group, group / "below", group.parent)
     try:
+        assert set(members(str(group))) == {started[0].pid, started[1].pid}
         with trace("t:syscalls:sys_enter_getppid { @[pid] = count(); }", cgroup=str(group)) as session:
             end(started)
             session.stop()

@@ -80,15 +80,13 @@ def bpf(command: int, attributes: bytearray, what: str) -> int:
     return result
 
 
-def perf_event_open(attributes: bytearray, pid: int, cpu: int, what: str, flags: int = 0) -> int:
+def perf_event_open(attributes: bytearray, pid: int, cpu: int, what: str) -> int:
     """Open an event; return a close-on-exec descriptor. ``attributes``: ``struct perf_event_attr``."""
     gate = _gate.get()
     result = -gate("perf_event_open", 0) if gate is not None else 0
     if not result:
         no_group = -1
-        result = call(
-            abi.SYS_PERF_EVENT_OPEN, address(attributes), pid, cpu, no_group, flags | abi.PERF_FLAG_FD_CLOEXEC
-        )
+        result = call(abi.SYS_PERF_EVENT_OPEN, address(attributes), pid, cpu, no_group, abi.PERF_FLAG_FD_CLOEXEC)
     if result < 0:
         raise perf_error(what, -result)
     return result

@@ -28,7 +28,6 @@ _IOC_SET_OUTPUT: Final = 0x2405
 _RECORD_LOST, _RECORD_COMM, _RECORD_FORK, _RECORD_MMAP2 = 2, 3, 7, 10
 _MISC_COMM_EXEC: Final = 1 << 13
 _HEAD, _TAIL = 1024 // 8, 1032 // 8  # data_head and data_tail of struct perf_event_mmap_page, in words
-_FLAG_PID_CGROUP: Final = 1 << 2
 
 _HEADER: Final = struct.Struct("<IHH")  # type, misc, size
 _IDS: Final = struct.Struct("<II")
@@ -67,8 +66,11 @@ TaskEvent = Mapped | Forked | Executed
 class TaskEvents:
     """The records of some threads and all that they create. ``lost`` counts records for which there was no room."""
 
-    def __init__(self, tids: Sequence[int], *, cgroup: int = -1) -> None:
-        """``tids``: of threads; none: all of the machine, or those in the control group of a descriptor.
+    def __init__(self, tids: Sequence[int]) -> None:
+        """``tids``: of threads; none: all of the machine.
+
+        perf could watch a control group, too.  But then each switch to or from one of its processes starts the time
+        of all other perf events on the processor anew: an interval of a second never ends while they are busy.
 
         Raises `InvivoError` if the machine refuses, or there are too many threads.
         """
@@ -76,12 +78,12 @@ class TaskEvents:
         self._fds: list[int] = []
         self._rings: list[tuple[mmap.mmap, memoryview]] = []
         online = cpus.online()
-        subjects = list(tids) or [cgroup]
+        subjects = list(tids) or [-1]
         if len(subjects) * len(online) > _MOST_EVENTS:
             raise InvivoError(f"too many threads to watch: {len(subjects)}")
         try:
             for cpu in online:
-                self._open(cpu, subjects, in_cgroup=not tids and cgroup >= 0)
+                self._open(cpu, subjects)
         except BaseException:
             self.close()
             raise
@@ -108,7 +110,7 @@ class TaskEvents:
         while self._fds:
             os.close(self._fds.pop())
 
-    def _open(self, cpu: int, subjects: Sequence[int], *, in_cgroup: bool) -> None:
+    def _open(self, cpu: int, subjects: Sequence[int]) -> None:
         flags = abi.PERF_ATTR_INHERIT | _MMAP | _COMM | _TASK | _SAMPLE_ID_ALL | _MMAP2 | _COMM_EXEC
         first = -1
         for subject in subjects:
@@ -118,11 +120,9 @@ class TaskEvents:
                 )
             )
             try:
-                fd = syscalls.perf_event_open(
-                    attributes, subject, cpu, "watch mappings", _FLAG_PID_CGROUP if in_cgroup else 0
-                )
+                fd = syscalls.perf_event_open(attributes, subject, cpu, "watch mappings")
             except SyscallError:
-                if first < 0 or in_cgroup:
+                if first < 0:
                     raise
                 continue  # a thread that has ended since
             self._fds.append(fd)

@@ -30,6 +30,17 @@ def cgroup_folder(path: str) -> str:
     return path if os.path.isabs(path) and os.path.isdir(path) else os.path.join(_unified(), path.lstrip("/"))
 
 
+def members(path: str) -> tuple[int, ...]:
+    """Return the processes that are in a group now, or in one below it. Raises `InvivoError`."""
+    found: list[int] = []
+    for directory, _, _ in os.walk(cgroup_folder(path)):
+        try:
+            found += map(int, read_text(f"{directory}/cgroup.procs").split())
+        except OSError:
+            continue  # gone since, or a group of threads: its processes are told above
+    return tuple(found)
+
+
 def find_container(name: str) -> str:
     """Return the folder of the cgroup whose name has a container's id in it. Raises `InvivoError`."""
     root = _unified()

@@ -56,10 +56,10 @@ class RunningKernel:
     def count_runs(self) -> Closeable:
         return Descriptor(programs.enable_statistics())
 
-    def watch_mappings(self, pids: Sequence[int], cgroup: str | None) -> MappingRecords | None:
+    def watch_mappings(self, pids: Sequence[int], *, everything: bool) -> MappingRecords | None:
         from invivo.runtime.mappings import watch
 
-        return watch(pids, cgroup)
+        return watch(pids, everything=everything)
 
     def walk(self, link: Closeable) -> None:
         assert isinstance(link, IteratorLink)

@@ -7,22 +7,15 @@ from collections.abc import Sequence
 
 from invivo.errors import InvivoError
 from invivo.kernel.task_events import Executed, Forked, Mapped, TaskEvents
-from invivo.runtime.cgroups import cgroup_folder
 from invivo.runtime.seams import MappingRecords
 from invivo.runtime.symbols import Mapping, UserSymbols
 
 
-def watch(pids: Sequence[int], cgroup: str | None) -> TaskEvents | None:
-    """Watch the threads of processes and all that they create, or a control group, or ("") the whole machine."""
+def watch(pids: Sequence[int], *, everything: bool = False) -> TaskEvents | None:
+    """Watch the threads of processes and all that they create, or everything; None if that cannot be."""
+    if not pids and not everything:
+        return None
     try:
-        if cgroup:
-            fd = os.open(cgroup_folder(cgroup), os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-            try:
-                return TaskEvents((), cgroup=fd)
-            finally:
-                os.close(fd)
-        if cgroup is None and not pids:
-            return None
         return TaskEvents([tid for pid in pids for tid in _threads(pid)])
     except (InvivoError, OSError):
         return None

@@ -134,8 +134,8 @@ class Kernel(Protocol):
         """Let the kernel count and time the runs of programs until what is returned is closed."""
         ...
 
-    def watch_mappings(self, pids: Sequence[int], cgroup: str | None) -> MappingRecords | None:
-        """Watch what processes and their descendants map from now on, or those of a control group, or ("") all.
+    def watch_mappings(self, pids: Sequence[int], *, everything: bool) -> MappingRecords | None:
+        """Watch what processes and their descendants map from now on, or all processes.
 
         None if the machine refuses: mappings are then read from time to time.
         """

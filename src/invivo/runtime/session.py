@@ -13,7 +13,7 @@ from invivo.ir.layout import LOSSES_MAP, RING_MAP, SCOPE_MAP, UNWIND_MAP, WAKE_M
 from invivo.probes.provider import Role
 from invivo.record import Record
 from invivo.runtime.actions import Actions
-from invivo.runtime.cgroups import find_cgroup
+from invivo.runtime.cgroups import find_cgroup, members
 from invivo.runtime.load import Loaded, close_all, in_attach_order, load, raise_file_limit
 from invivo.runtime.losses import LossWatch
 from invivo.runtime.machine import RunningKernel
@@ -97,6 +97,7 @@ class Session:
         self._losses = LossWatch((), None)
         self._observer = Observer(self._names, None, False)
         self._unwinder: StackTables | None = None
+        self._named: tuple[int, ...] = ()  # processes whose names are wanted from the beginning
         self._signals = Signals()
         self._exit_code: int | None = None
         self._closed = False
@@ -155,6 +156,8 @@ class Session:
         self._sleeper = Sleeper(self._ring)
         losses = loaded.maps.get(LOSSES_MAP)
         self._losses = LossWatch(layout.losses, losses.memory() if losses else None)
+        if shows_user_addresses(layout):
+            self._named = members(self.options.cgroup) if self.options.cgroup else self._scope()
         if UNWIND_MAP in loaded.maps:
             from invivo.runtime.unwinding import Unwinder
 
@@ -162,12 +165,12 @@ class Session:
             if self._child is not None:
                 self._unwinder.expect(self._child.pid, self._child.path)
             else:
-                for pid in self._scope():
+                for pid in self._named:
                     self._unwinder.follow(pid)
         self._observer = Observer(self._names, loaded.maps.get(SCOPE_MAP), shows_user_addresses(layout))
         if shows_user_addresses(layout):
-            group = self.options.cgroup or ("" if self.options.watches_all else None)
-            self._observer.watch(kernel.watch_mappings(self._scope(), group))
+            everything = self.options.watches_all and not self._named and not self.options.cgroup
+            self._observer.watch(kernel.watch_mappings(self._named, everything=everything))
 
     def logs(self) -> list[tuple[str, str]]:
         """Return the verifier's log of each program, if `SessionOptions.log_level` asked for it."""
@@ -223,9 +226,8 @@ class Session:
             self._child.start()
             if self._unwinder is not None:
                 self._unwinder.look()
-            self._observer.follow(self._child.pid)
-        if self._pid is not None:
-            self._observer.follow(self._pid)
+        for pid in self._named:
+            self._observer.follow(pid)
         for walk in self._walks:
             walk.start()
 
