@@ -76,8 +76,8 @@ class FakeMap:
     def _entries(self) -> Entries:
         key, value = next(iter(self.entries.items()), (bytes(8), bytes(8)))
         found = Entries(len(key), len(value))
-        found.keys += b"".join(self.entries)
-        found.values += b"".join(self.entries.values())
+        found.all_keys += b"".join(self.entries)
+        found.all_values += b"".join(self.entries.values())
         return found
 
     def clear(self) -> None:

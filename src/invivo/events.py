@@ -150,11 +150,12 @@ class Row(Record):
 class EntryColumns(Sequence[Entry]):
     """Entries of a map as columns, which large maps are made and written from: no object for each entry.
 
-    ``keys`` are the parts of the keys; None for a scalar map.  Equal to a tuple of the same entries.
+    ``parts`` are those of the keys, None for a scalar map.  (Not ``keys``: `dict` would take it all for a mapping.)
+    Equal to a tuple of the same entries.
     """
 
-    def __init__(self, keys: Sequence[Sequence[Value]] | None, values: Sequence[Value]) -> None:
-        self.keys = keys
+    def __init__(self, parts: Sequence[Sequence[Value]] | None, values: Sequence[Value]) -> None:
+        self.parts = parts
         self.values = values
 
     def __len__(self) -> int:
@@ -162,8 +163,8 @@ class EntryColumns(Sequence[Entry]):
 
     def __iter__(self) -> Iterator[Entry]:
         keys: Iterable[tuple[Value, ...] | None] = repeat(None, len(self))
-        if self.keys is not None:
-            keys = zip(*self.keys, strict=True) if self.keys else repeat((), len(self))
+        if self.parts is not None:
+            keys = zip(*self.parts, strict=True) if self.parts else repeat((), len(self))
         return zip(keys, self.values, strict=True)
 
     @overload
@@ -174,8 +175,8 @@ class EntryColumns(Sequence[Entry]):
 
     def __getitem__(self, index: int | slice) -> Entry | EntryColumns:
         if isinstance(index, slice):
-            return EntryColumns(self.keys and [part[index] for part in self.keys], self.values[index])
-        return None if self.keys is None else tuple([part[index] for part in self.keys]), self.values[index]
+            return EntryColumns(self.parts and [part[index] for part in self.parts], self.values[index])
+        return None if self.parts is None else tuple([part[index] for part in self.parts]), self.values[index]
 
     def __eq__(self, other: object) -> bool:
         return tuple(self) == (tuple(other) if isinstance(other, EntryColumns) else other)

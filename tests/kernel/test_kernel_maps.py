@@ -60,7 +60,7 @@ def test_all_entries_are_read_in_batches_and_stay() -> None:
         expected = {key(number): struct.pack("<Q48x", number * 3) for number in range(20_000)}
         for each, value in expected.items():
             maps["many"].update(each, value)
-        first = list(maps["many"].read_all())
+        first = maps["many"].read_all()
         assert len(first) == 20_000
         assert dict(first) == expected
         assert dict(maps["many"].read_all()) == expected

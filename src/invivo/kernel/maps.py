@@ -32,15 +32,15 @@ class Entries:
     def __init__(self, key_size: int, value_size: int) -> None:
         self.key_size = key_size
         self.value_size = value_size
-        self.keys = bytearray()
-        self.values = bytearray()
+        self.all_keys = bytearray()
+        self.all_values = bytearray()
 
     def __len__(self) -> int:
-        return len(self.keys) // self.key_size
+        return len(self.all_keys) // self.key_size
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        keys = struct.iter_unpack(f"{self.key_size}s", self.keys)
-        values = struct.iter_unpack(f"{self.value_size}s", self.values)
+        keys = struct.iter_unpack(f"{self.key_size}s", self.all_keys)
+        values = struct.iter_unpack(f"{self.value_size}s", self.all_values)
         return zip(map(itemgetter(0), keys), map(itemgetter(0), values), strict=True)
 
 
@@ -194,8 +194,8 @@ class Map:
     def _gathered(self, command: int) -> Entries:
         entries = Entries(self.spec.key_size, self.value_bytes)
         for keys, values in Batches(self, command):
-            entries.keys += keys
-            entries.values += values
+            entries.all_keys += keys
+            entries.all_values += values
         return entries
 
 

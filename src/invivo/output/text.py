@@ -120,7 +120,7 @@ class TextSink:
     def _entries(self, event: MapSnapshot) -> None:
         """Large maps are written column by column: most columns are shown as they are."""
         entries = event.entries
-        keys = entries.keys if isinstance(entries, EntryColumns) else None
+        keys = entries.parts if isinstance(entries, EntryColumns) else None
         is_tuple = keys is not None and len(entries) > 0 and len(keys) == 1 and type(keys[0][0]) is tuple
         if not isinstance(entries, EntryColumns) or event.kind != "map" or not keys or is_tuple:
             for key, value in entries:

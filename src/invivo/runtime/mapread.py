@@ -42,7 +42,7 @@ class MapReader:
         else:
             entries = self._sorted(self._source.take_all() if take else self._source.read_all(), top)
         if divisor > 1:
-            entries = EntryColumns(entries.keys, [divide(value, divisor) for value in entries.values])
+            entries = EntryColumns(entries.parts, [divide(value, divisor) for value in entries.values])
         return MapSnapshot(layout.name, self._reduction.kind, layout.key is None, entries, at_end)
 
     def clear(self) -> None:
@@ -67,7 +67,7 @@ class MapReader:
         """All slots of a scalar map, one after another."""
         if not self._is_cell:
             found = self._source.take_all() if take else self._source.read_all()
-            return bytes(found.values) or bytes(self._slots * self._padded)
+            return bytes(found.all_values) or bytes(self._slots * self._padded)
         # Programs on other CPUs write at the same time.  Words are taken one by one, the new
         # zero right behind the read, so that as little as possible falls between.
         result = b""
@@ -94,7 +94,7 @@ class MapReader:
         return None if start < 0 else self._source.memory()[start : start + 8].cast("B").cast("Q")
 
     def _sorted(self, found: EntriesRead, top: int) -> EntryColumns:
-        values = self._reduction.reduce(found.values, found.value_size)
+        values = self._reduction.reduce(found.all_values, found.value_size)
         order = self._keys.order(found)
         if self._reduction.weigh is not None:
             order.sort(key=list(map(self._reduction.weigh, values)).__getitem__)  # stable: equal ones stay by key
@@ -153,7 +153,7 @@ class KeyReader:
     def _trimmed(self, found: EntriesRead) -> bytes | bytearray:
         """The keys without the padding that a map's key may have beyond the tuple's own size."""
         if found.key_size == self._size:
-            return found.keys
+            return found.all_keys
         return b"".join([key[: self._size] for key, _ in found])
 
 

@@ -21,8 +21,8 @@ class EntriesRead(Protocol):
 
     key_size: int
     value_size: int
-    keys: bytearray
-    values: bytearray
+    all_keys: bytearray
+    all_values: bytearray
 
     def __len__(self) -> int: ...
 
