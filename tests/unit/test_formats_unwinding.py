@@ -101,7 +101,10 @@ def test_prologue_and_epilogue() -> None:
         (b"\x10\x03\x02\x76\x70", Rule(RuleKind.REGISTER, 7, 8, rbx=-16, rbx_by_rbp=True)),
         (b"\x0f\x0b\x77\x08\x80\x00\x3f\x1a\x3b\x2a\x33\x24\x22", Rule(RuleKind.PLT, 7, 11)),
         (b"\x07\x10", Rule(RuleKind.END)),  # no return address
-        (b"\x09\x10\x00", Rule(RuleKind.UNSUPPORTED)),  # in a register
+        (b"\x09\x10\x05\x0e\x00", Rule(RuleKind.IN_REGISTER, 5)),  # vfork() pops its return address
+        (b"\x09\x10\x05\x0d\x06", Rule(RuleKind.UNSUPPORTED)),  # the same, and the CFA is not by rsp
+        (b"\x09\x06\x05", Rule(RuleKind.UNSUPPORTED)),  # another register's value in a register
+        (b"\x09\x10\x11", Rule(RuleKind.UNSUPPORTED)),
         (b"\x16\x06\x02\x77\x00", Rule(RuleKind.UNSUPPORTED)),
         (b"\x0f\x01\x96", Rule(RuleKind.UNSUPPORTED)),
         (b"\x0b", Rule(RuleKind.UNSUPPORTED)),  # nothing remembered

@@ -84,7 +84,7 @@ def _lower_stack(kernel: bool) -> Lower:
         if not kernel and emit.config.user_stack == "dwarf":
             from invivo.library.unwind import walk
 
-            walk(emit, place, emit.result.limit)
+            walk(emit, place, emit.result.limit, by_frame_pointers=True)
             return
         b = emit.b
         size = 8 * emit.result.limit

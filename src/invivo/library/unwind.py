@@ -68,11 +68,14 @@ def _check_dw_ustack(site: Site) -> Type:
 
 def _lower_dw_ustack(emit: Emit, place: Place | None) -> None:
     assert place is not None and isinstance(emit.result, t.Stack)
-    walk(emit, place, emit.result.limit)
+    walk(emit, place, emit.result.limit, by_frame_pointers=False)
 
 
-def walk(emit: Emit, place: Place, limit: int) -> None:
-    """Store the current task's user stack of up to ``limit`` frames at a place, as a `types.Stack`."""
+def walk(emit: Emit, place: Place, limit: int, *, by_frame_pointers: bool) -> None:
+    """Store the current task's user stack of up to ``limit`` frames at a place, as a `types.Stack`.
+
+    ``by_frame_pointers``: where nothing is known of the process, follow them as far as they lead.
+    """
     for spec in unwinding.MAPS:
         emit.need_map(spec)
     capacity = 1 << (limit - 1).bit_length()
@@ -94,6 +97,28 @@ def walk(emit: Emit, place: Place, limit: int) -> None:
     b.store(place.pointer, place.offset, 4, state.count())
     b.store(place.pointer, place.offset + 4, 4, b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32))
     b.store(place.pointer, place.offset + 8, 8, 0 if emit.bpftrace else _ends_early(b, state, limit))
+    if by_frame_pointers:
+        _follow_frame_pointers(emit, place, state, limit)
+
+
+def _follow_frame_pointers(emit: Emit, place: Place, state: _State, limit: int) -> None:
+    """Where the walk has not left the first frame for want of a table, take what the kernel finds."""
+    b = emit.b
+    first, instead, some, none, after = (b.label(f"fallback{number}") for number in range(5))
+    b.branch(CompareOp.EQ, state.get(_OUTCOME), _NO_TABLE, first, after)
+    b.start(first)
+    b.branch(CompareOp.EQ, state.count(), 1, instead, after)
+    b.start(instead)
+    frames = b.offset(place.pointer, place.offset + 16)
+    got = b.call(helpers.GET_STACK, emit.context_pointer(), frames, 8 * limit, helpers.BPF_F_USER_STACK)
+    b.branch(CompareOp.SGT, got, 0, some, none)
+    b.start(some)
+    b.store(place.pointer, place.offset, 4, b.shift_right(got, 3))
+    b.jump(after)
+    b.start(none)  # the helper has zeroed the memory
+    b.store(place.pointer, place.offset + 16, 8, state.get(_IP))
+    b.jump(after)
+    b.start(after)
 
 
 def _ends_early(b: Builder, state: _State, limit: int) -> Operand:
@@ -256,13 +281,14 @@ def _apply(emit: Emit, state: _State, word: Operand, cfa: Variable, ends: dict[i
     offset = b.binary(BinaryOp.ASHR, b.shift_left(word, 24), 40)
     number = b.mask(b.shift_right(word, 4), 15)
     by_register, by_frame, signal = b.label("by_register"), b.label("by_frame"), b.label("signal")
-    plt, have = b.label("plt"), b.label("have_cfa")
+    plt, have, in_register = b.label("plt"), b.label("have_cfa"), b.label("in_register")
     cases = (
         (RuleKind.NONE, by_frame),
         (RuleKind.END, ends[_BOTTOM]),
         (RuleKind.SIGNAL, signal),
         (RuleKind.PLT, plt),
         (RuleKind.UNSUPPORTED, ends[_UNKNOWN]),
+        (RuleKind.IN_REGISTER, in_register),
     )
     for rule, label in cases:
         other = b.label("rule_kind")
@@ -271,14 +297,7 @@ def _apply(emit: Emit, state: _State, word: Operand, cfa: Variable, ends: dict[i
     b.jump(by_register)
 
     b.start(by_register)
-    known = b.label("known_register")
-    valid = b.mask(b.binary(BinaryOp.LSHR, state.get(_VALID), number), 1)
-    b.branch(CompareOp.NE, valid, 0, known, ends[_UNKNOWN])
-    b.start(known)
-    place = state.place()
-    registers = b.offset(place.pointer, place.offset + _REGISTERS)
-    value = b.load(b.offset(registers, b.shift_left(b.bounded(number, 16), 3)), 0, 8)
-    b.set(cfa, b.add(value, offset))
+    b.set(cfa, b.add(_known_register(b, state, number, ends), offset))
     memory = b.label("dereferenced")
     b.branch(CompareOp.EQ, kind, RuleKind.DEREFERENCED, memory, have)
     b.start(memory)
@@ -289,6 +308,13 @@ def _apply(emit: Emit, state: _State, word: Operand, cfa: Variable, ends: dict[i
     later = b.compare(CompareOp.UGE, b.mask(state.get(_IP), 15), offset)
     b.set(cfa, b.add(b.add(state.register(RSP), 8), b.shift_left(later, 3)))
     b.jump(have)
+
+    b.start(in_register)
+    state.set(_IP, _known_register(b, state, number, ends))
+    state.set_register(RSP, b.add(state.register(RSP), offset))
+    state.set(_EXACT, 0)
+    state.set(_VALID, _KNOWN_AFTER_A_CALL)
+    b.jump(stepped)
 
     _apply_signal(b, state, signal, ends, stepped)
     _apply_frame_pointer(b, state, by_frame, ends, stepped)
@@ -305,6 +331,17 @@ def _apply(emit: Emit, state: _State, word: Operand, cfa: Variable, ends: dict[i
     state.set(_EXACT, 0)
     state.set(_VALID, _KNOWN_AFTER_A_CALL)
     b.jump(stepped)
+
+
+def _known_register(b: Builder, state: _State, number: Operand, ends: dict[int, str]) -> Value:
+    """The value of a register whose number a rule has; the walk ends if it is not known any more."""
+    known = b.label("known_register")
+    valid = b.mask(b.binary(BinaryOp.LSHR, state.get(_VALID), number), 1)
+    b.branch(CompareOp.NE, valid, 0, known, ends[_UNKNOWN])
+    b.start(known)
+    place = state.place()
+    registers = b.offset(place.pointer, place.offset + _REGISTERS)
+    return b.load(b.offset(registers, b.shift_left(b.bounded(number, 16), 3)), 0, 8)
 
 
 def _restore(

@@ -21,6 +21,7 @@ class Stacks(Record):
     """What is recorded of a stack, and when it is looked at.
 
     ``by``: "comm", "pid" or "tid": what stacks are told apart by. ``seconds``: how long, 0 for no end.
+    ``unwind``: how callers in user space are found, a value of the configuration's ``user_stack``.
     ``interval_ms``: how often what has been collected is taken out of the kernel: names are looked up then.
     """
 
@@ -28,6 +29,7 @@ class Stacks(Record):
     kernel: bool = True
     user: bool = True
     seconds: float = 0
+    unwind: str = "dwarf"
     interval_ms: int = 1000
 
 
@@ -42,7 +44,7 @@ def event_program(probe: str, weight: str, stacks: Stacks, *, condition: str = "
     predicate = f" /{condition}/" if condition else ""
     value = f"sum({weight})" if weight else "count()"
     key = ", ".join(key_parts(stacks))
-    return f"{_head()}{probe}{predicate} {{ {MAP}[{key}] = {value}; }}\n{_tail(stacks)}"
+    return f"{_head(stacks)}{probe}{predicate} {{ {MAP}[{key}] = {value}; }}\n{_tail(stacks)}"
 
 
 class Waits(Record):
@@ -81,7 +83,7 @@ def wait_program(stacks: Stacks, waits: Waits) -> str:
     every = [BEGAN, *parts, *(wakers if waits.waker else [])]
     limit = f"$ns >= {waits.least_ns}" + (f" && $ns <= {waits.most_ns}" if waits.most_ns else "")
     lines = [
-        _head() + "tracepoint:sched:sched_switch {",
+        _head(stacks) + "tracepoint:sched:sched_switch {",
         f"    $state = args.prev_state & {_REPORTED:#x};",
         f"    if (traced && {_condition(waits.states)} && args.prev_pid != 0) {{",
         "        $prev = (uint32)args.prev_pid;",
@@ -119,8 +121,9 @@ def _condition(states: str) -> str:
     return f"({' || '.join([*parts, *(['$state == 0'] if 'R' in states else [])])})"
 
 
-def _head() -> str:
-    return f"config = {{ max_map_keys = {_MOST_STACKS}; }}\n"
+def _head(stacks: Stacks) -> str:
+    unwind = f' user_stack = "{stacks.unwind}";' if stacks.user else ""
+    return f"config = {{ max_map_keys = {_MOST_STACKS};{unwind} }}\n"
 
 
 def _tail(stacks: Stacks) -> str:

@@ -38,6 +38,7 @@ class Recipe(Record):
     ``progress``: whether it is told, on a line that is written over. ``seconds``: how long it will take, 0 if
     nobody knows.  ``divisor``: of the values.  ``lines``, ``inlined``: say the source's lines, and show what was
     inlined, where debug information tells.  ``waits``: threads that still wait at the end count until then.
+    ``by_tables``: user stacks were walked by tables, and know whether they are complete.
     """
 
     parts: tuple[str, ...]
@@ -48,15 +49,19 @@ class Recipe(Record):
     lines: bool = False
     inlined: bool = False
     waits: Waits | None = None
+    by_tables: bool = False
 
 
 class StackReader:
     """Events' stacks → indices of functions; what was seen is remembered by address and name."""
 
-    def __init__(self, builder: ProfileBuilder, *, lines: bool = False, inlined: bool = False) -> None:
+    def __init__(
+        self, builder: ProfileBuilder, *, lines: bool = False, inlined: bool = False, by_tables: bool = False
+    ) -> None:
         self._builder = builder
         self._lines = lines
         self._inlined = inlined
+        self._by_tables = by_tables
         self._sources: Callable[[Frame, bool], list[tuple[str, str, int]]] | None = None
         self._told: dict[tuple[int, str, str, bool], list[int]] = {}
         self._known: dict[tuple[int, str, str], tuple[int, bool]] = {}
@@ -76,7 +81,10 @@ class StackReader:
         if not frames:
             return [], False, False
         pairs = [self._index(frame, kernel=False) for frame in reversed(frames)]
-        cut = len(frames) >= _MOST_FRAMES or not is_first(frames[-1])
+        if self._by_tables:
+            cut = not stack.complete and not (frames[-1].symbol and is_first(frames[-1]))
+        else:
+            cut = len(frames) >= _MOST_FRAMES or not is_first(frames[-1])
         if self._lines or self._inlined:
             indices = [
                 index for place in range(len(frames) - 1, -1, -1) for index in self._source(frames[place], not place)
@@ -180,7 +188,9 @@ class Recorder:
         self._write = write
         self._show = show
         self._builder = ProfileBuilder(recipe.unit)
-        self._stacks = StackReader(self._builder, lines=recipe.lines, inlined=recipe.inlined)
+        self._stacks = StackReader(
+            self._builder, lines=recipe.lines, inlined=recipe.inlined, by_tables=recipe.by_tables
+        )
         self._quality = _Tally()
         self._began = time.monotonic()
         self._told = ""

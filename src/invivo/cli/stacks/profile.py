@@ -37,6 +37,8 @@ _STACKS = (
            section="stacks"),
     Option(("-U", "--user"), help="of user space only"),
     Option(("-K", "--kernel"), help="of the kernel only"),
+    Option(("--unwind",), "HOW", "how user stacks are walked: by the files' tables (dwarf, the default: complete)\n"
+           "or by frame pointers only (frame-pointer: cheaper)", choices=("dwarf", "frame-pointer")),
     Option(("--inlined",), help="show inlined functions, where there is debug information"),
     Option(("--lines",), help="say the lines of the source, where there is debug information"),
 )  # fmt: skip
@@ -170,6 +172,7 @@ def _record(arguments: Arguments, text: str, recipe: Recipe, stacks: Stacks, sub
         seconds=stacks.seconds,
         lines=arguments.has("lines"),
         inlined=arguments.has("inlined"),
+        by_tables=stacks.unwind == "dwarf",
     )
     options = replace(options, subtitle=options.subtitle or subtitle)
     output = arguments.value("output")
@@ -231,6 +234,7 @@ def _stacks(arguments: Arguments, words: Sequence[str]) -> Stacks:
         kernel=not arguments.has("user"),
         user=not arguments.has("kernel"),
         seconds=_seconds(words[0]) if words else 0,
+        unwind=arguments.value("unwind") or "dwarf",
     )
 
 

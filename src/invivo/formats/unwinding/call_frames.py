@@ -24,6 +24,7 @@ from invivo.formats.unwinding.rule import (
 from invivo.record import Record
 
 _MOST_REMEMBERED: Final = 32
+_IN_REGISTER: Final = 1 << 8  # with its number, where a `State` says how the return address is found
 
 _DEREFERENCE: Final = 0x06  # DW_OP_deref
 _BREG0: Final = 0x70  # DW_OP_breg0: register plus a signed number
@@ -188,6 +189,8 @@ class _Run:
     def word(self) -> int:
         if self.address == END:
             return END
+        if self.address & _IN_REGISTER and (self.kind, self.register) == (RuleKind.REGISTER, RSP):
+            return packed(RuleKind.IN_REGISTER, self.address - _IN_REGISTER, self.offset, 0, 0, 0)
         if self.address or self.kind == UNSUPPORTED:
             return UNSUPPORTED
         if self.cie.is_signal:
@@ -335,8 +338,11 @@ class _Run:
 
     def in_register(self, data: bytes, at: int) -> int:
         register, at = read_unsigned(data, at)
-        _, at = read_unsigned(data, at)
-        self.elsewhere(register)
+        other, at = read_unsigned(data, at)
+        if register == RETURN_ADDRESS and other < 16:
+            self.address = _IN_REGISTER + other
+        else:
+            self.elsewhere(register)
         return at
 
     def restore_extended(self, data: bytes, at: int) -> int:

@@ -4,8 +4,8 @@
     | rbx / 8 | rbp / 8 | CFA offset    | zero |b|a| reg | kind |
 
 The *canonical frame address* (CFA) is the stack pointer before the call.  The return address is at
-CFA - 8 always.  ``rbp``, ``rbx``: where the caller's register was saved, counted from the CFA (from
-rbp itself, if the bit ``a`` or ``b`` is set); 0: it was not touched.  Offsets are signed, in bytes.
+CFA - 8, but for `RuleKind.IN_REGISTER`.  ``rbp``, ``rbx``: where the caller's register was saved, counted
+from the CFA (from rbp itself, if the bit ``a`` or ``b`` is set); 0: it was not touched.  Offsets are signed, in bytes.
 ``reg``: the number of a register as DWARF has it (System V ABI for x86-64, figure 3.36).
 """
 
@@ -27,6 +27,7 @@ class RuleKind(IntEnum):
     END = 4  # there is no caller: the bottom of the stack
     SIGNAL = 5  # the kernel's signal frame: all registers are saved in it
     UNSUPPORTED = 6  # something that compilers do not produce
+    IN_REGISTER = 7  # CFA = rsp + offset, and ``reg`` is the return address: vfork() of the C library
 
 
 RBX: Final = 3
