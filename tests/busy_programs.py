@@ -179,6 +179,14 @@ NOINLINE void old(void) { for (double end = now(CPU) + 0.2; now(CPU) < end;) mix
 NOINLINE void new(void) { for (double end = now(CPU) + 0.2; now(CPU) < end;) mix(); }
 int main(void) { old(); new(); sink++; return 0; }
 """,
+    # names that were made to hurt what shows them; the second one is a million characters long
+    "hostile": r"""
+void marked(void) __asm__("\"<script>alert('x')</script>&amp;;]]> CONTROL 7\"");
+void endless(void) __asm__(NAME);
+NOINLINE void marked(void) { for (double end = now(CPU) + 0.2; now(CPU) < end;) mix(); }
+NOINLINE void endless(void) { for (double end = now(CPU) + 0.2; now(CPU) < end;) mix(); }
+int main(void) { marked(); endless(); sink++; return 0; }
+""".replace("NAME", f'"{"L" * 1_000_000}"'),
     # code made at run time, and a list that names it: push rbp, mov rbp rsp, mov ecx N, dec ecx, jnz, pop rbp, ret
     "makes_code": r"""
 #include <sys/mman.h>

@@ -230,6 +230,29 @@ def test_folded_text_and_text_for_people(programs: Path, tmp_path: Path) -> None
     assert "   self   total  function\n" in shown and "  spin\n" in shown and "         heavy\n" in shown
 
 
+def test_hostile_names_do_no_harm_in_any_output(tmp_path: Path) -> None:
+    """Markup, control characters, separators and an endless name: from the program's symbols to each form."""
+    program = build_busy("hostile", tmp_path)
+    program.write_bytes(program.read_bytes().replace(b"CONTROL", b"\x1b[2J\n\r\x07"))
+    profile, _ = _record("profile", "-F", "499", "-U", "-c", str(program), out=tmp_path / "x.json")
+    marked = "<script>alert('x')</script>&amp;;]]> \x1b[2J\n\r\x07 7"
+    assert _weight(profile, "main", marked) > 0.2 * profile.total > 30
+    endless = [each.name for each in profile.functions if each.name.startswith("LLLL")]
+    assert len(endless) == 1 and len(endless[0]) <= 4096
+    assert _weight(profile, "main", *endless) > 0.2 * profile.total
+    for ending in ("txt", "folded", "svg"):
+        words = (*INVIVO, "flame", str(tmp_path / "x.json"), "-o", str(tmp_path / f"x.{ending}"))
+        assert subprocess.run(words, timeout=60, check=False).returncode == 0
+        text = (tmp_path / f"x.{ending}").read_text()
+        assert "\x1b" not in text and len(text) < 200_000
+    stacks = (tmp_path / "x.folded").read_text().splitlines()
+    assert len(stacks) == len(profile.stacks) and all(re.search(r"^hostile(;\S.*)? \d+$", line) for line in stacks)
+    drawn = ET.parse(tmp_path / "x.svg")
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}script"))) == 1
+    titles = [each.text or "" for each in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    assert any(title.startswith("<script>alert('x')</script>&amp;;]]> \\x1b[2J") for title in titles)
+
+
 # -- off the processor ---------------------------------------------------------------------------
 
 

@@ -96,6 +96,14 @@ def test_a_name_that_is_the_end_of_another_is_found() -> None:
         assert (found.name, found.address) == (name, CODE_ADDRESS + offset)
 
 
+def test_an_endless_name_is_cut_and_spoils_no_other() -> None:
+    symbols = Elf(executable([("_ZN" + "L" * 1_000_000, 0, 16), ("good", 16, 16)]), "file").symbols()
+    names = [symbol.name for symbol in symbols]
+    assert [len(name) for name in names] == [1 << 16, 4] and names[0].startswith("_ZNLLL")
+    found = symbols.at(CODE_ADDRESS + 20)
+    assert found is not None and found.name == "good"
+
+
 def test_functions_come_in_the_order_of_addresses() -> None:
     functions = Elf(DATA, "file").symbols().functions()
     assert [symbol.name for symbol in functions] == ["main", "open", "fopen", "after"]

@@ -175,7 +175,10 @@ class SymbolTable:
         name_at, info, _, section, address, size = row
         extent = self._sources[source]
         start = extent.strings_start + name_at
-        end = extent.data.find(b"\0", start, min(extent.strings_end, start + _LONGEST_NAME))
+        longest = start + _LONGEST_NAME
+        end = extent.data.find(b"\0", start, min(extent.strings_end, longest))
+        if end < 0 and longest < extent.strings_end:
+            end = longest  # made to hurt: the other names are good
         if end < 0:
             raise BadFileError(self._path, f"symbol name {name_at} has no end", extent.strings_start)
         name = extent.data[start:end].decode(errors="replace")
