@@ -47,6 +47,7 @@ class Frame(Record):
     offset: int
     module: str  # path of the mapped file, "[kernel]", a kernel module's name, or ""
     in_file: int = 0  # the address's offset in the mapped file
+    is_entry: bool = False  # of interpreted code: the interpreter was called by other code here
 
 
 class Stack(Record):
@@ -56,6 +57,7 @@ class Stack(Record):
     mode: StackMode
     frames: tuple[Frame, ...]
     complete: bool = True
+    interpreter: str = ""  # of interpreted code: frames' offsets are the first lines of functions, modules their files
 
 
 class Symbol(Record):

@@ -75,7 +75,7 @@ class ValueText:
 
     def stack(self, stack: Stack) -> str:
         """A stack begins with a line break and ends with one; one frame a line."""
-        line = _FRAME_TEXT[stack.mode]
+        line = _interpreted_frame if stack.interpreter else _FRAME_TEXT[stack.mode]
         end = "" if stack.complete else f"{STACK_INDENT}[truncated]\n"
         return "\n" + "".join(f"{self.escape(line(frame))}\n" for frame in stack.frames) + end
 
@@ -129,6 +129,10 @@ def _plain_frame(frame: Frame) -> str:
     if not frame.symbol:
         return f"{STACK_INDENT}{frame.address:#x}"
     return f"{STACK_INDENT}{frame.symbol}+{frame.offset}"
+
+
+def _interpreted_frame(frame: Frame) -> str:
+    return f"{STACK_INDENT}{frame.symbol or '[unknown]'} ({frame.module}:{frame.offset})"
 
 
 def _perf_frame(frame: Frame) -> str:

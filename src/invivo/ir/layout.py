@@ -219,6 +219,7 @@ class LossKind(Enum):
     LOOP_CAPPED = "loop-capped"
     UNWIND_NO_TABLE = "unwind-no-table"  # the code was mapped a moment ago, or nothing is known to be there
     UNWIND_UNKNOWN = "unwind-unknown"  # code that is not described
+    INTERPRETER_MEMORY = "interpreter-memory"  # of the traced process's interpreter: not resident, or changing
     UNWIND_MEMORY = "unwind-memory"  # of the stack, not resident
 
 

@@ -133,6 +133,7 @@ class Stack(Record):
     kernel: bool
     mode: StackMode
     limit: int
+    interpreter: str = ""  # the builtin value that found the frames of interpreted code; words instead of addresses
 
 
 class KernelSymbol(Record):

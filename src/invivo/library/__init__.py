@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from invivo.interpreters import MODULES as INTERPRETERS
 from invivo.library.aggregations import AGGREGATIONS
 from invivo.library.maps import MAPS
 from invivo.library.output import OUTPUT
@@ -28,6 +29,7 @@ _ROOMS: dict[str, str] = {
     "series": "tseries",
     "debug": "debugf",
     "user": "uaddr unwatch",
+    "interpreted": " ".join(INTERPRETERS),
     "interference": "signal signal_thread override write_user",
     "unwind": "dw_ustack",
     "kernel": "path socket_cookie percpu_kaddr cgroupid cgroup_path container_of",

@@ -28,6 +28,8 @@ def spell(type_: Type) -> str:
             return f"({','.join(spell(element) for element in elements)})"
         case t.NamedTuple(names, elements):
             return f"record {{ {', '.join(f'.{n} = {spell(e)}' for n, e in zip(names, elements, strict=True))} }}"
+        case t.Stack(interpreter=name) if name:
+            return f"{name}_t"
         case t.Stack(kernel):
             return "kstack_t" if kernel else "ustack_t"
         case _:
@@ -45,6 +47,8 @@ def spell_kind(type_: Type) -> str:
             return "record"
         case t.String() | t.ProbeName():
             return "string"
+        case t.Stack(interpreter=name) if name:
+            return name
         case t.Stack(kernel):
             return "kstack" if kernel else "ustack"
         case _:
@@ -104,8 +108,9 @@ def promote(old: Type, new: Type) -> Type | None:
             return t.Buffer(max(a, b))
         case (t.Pointer(a), t.Pointer(b, space)):
             return _promote_pointers(a, b, space, old)
-        case (t.Stack(kernel, mode, a), t.Stack(other_kernel, other_mode, b)):
-            return t.Stack(kernel, mode, max(a, b)) if (kernel, mode) == (other_kernel, other_mode) else None
+        case (t.Stack(kernel, mode, a, name), t.Stack(other_kernel, other_mode, b, other_name)):
+            same = (kernel, mode, name) == (other_kernel, other_mode, other_name)
+            return t.Stack(kernel, mode, max(a, b), name) if same else None
         case (t.Tuple(a), t.Tuple(b)):
             elements = _promote_all(a, b)
             return None if elements is None else t.Tuple(elements)

@@ -17,6 +17,7 @@ _MEANINGS: dict[str, str] = {
     LossKind.LOOP_CAPPED.value: "loops were cut short",
     LossKind.UNWIND_NO_TABLE.value: "user stacks cut: no table yet for the code at their end",
     LossKind.UNWIND_UNKNOWN.value: "user stacks cut: nothing tells how the code at their end is left",
+    LossKind.INTERPRETER_MEMORY.value: "stacks of interpreted code cut: the interpreter's memory could not be read",
     LossKind.UNWIND_MEMORY.value: "user stacks cut: memory of the stack could not be read",
 }
 

@@ -27,6 +27,8 @@ class Names(Protocol):
 
     def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]: ...
 
+    def interpreted_frames(self, interpreter: str, tgid: int, words: Sequence[int]) -> tuple[Frame, ...]: ...
+
     def probe(self, index: int) -> str: ...
 
     def username(self, uid: int) -> str: ...
@@ -268,7 +270,9 @@ def _stack(t: types.Stack, names: Names) -> Callable[[bytes], Value]:
         count, tgid, flags = header(data)
         count = min(count, t.limit)
         addresses = Packed(f"<{count}Q").unpack_from(data, 16)
-        if t.mode is types.StackMode.RAW:
+        if t.interpreter:
+            frames = names.interpreted_frames(t.interpreter, tgid, addresses)
+        elif t.mode is types.StackMode.RAW:
             frames = tuple(Frame(address, "", 0, "") for address in addresses)
         elif t.kernel:
             frames = names.kernel_frames(addresses)
@@ -276,7 +280,7 @@ def _stack(t: types.Stack, names: Names) -> Callable[[bytes], Value]:
             frames = names.build_id_frames(tgid, addresses)
         else:
             frames = names.user_frames(tgid, addresses)
-        return Stack(t.kernel, t.mode, frames, not flags)
+        return Stack(t.kernel, t.mode, frames, not flags, t.interpreter)
 
     return convert
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from invivo.events import Frame
 from invivo.ir.types import Clock
@@ -10,7 +10,7 @@ from invivo.kernel.kallsyms import Kallsyms
 from invivo.runtime.cgroups import Cgroups
 from invivo.runtime.clocks import format_time, wall_offset_ns
 from invivo.runtime.seams import MappingRecords
-from invivo.runtime.symbols import UserSymbols
+from invivo.runtime.symbols import InterpretedNames, UserSymbols
 
 
 class SystemNames:
@@ -24,6 +24,7 @@ class SystemNames:
         self._kallsyms: Kallsyms | None = None
         self._users: dict[int, str] = {}
         self._user_symbols: UserSymbols | None = None
+        self._interpreted: Mapping[str, InterpretedNames] = {}
         self._cgroups = Cgroups()
         self._wall: dict[Clock, int] = {}
 
@@ -49,6 +50,15 @@ class SystemNames:
 
     def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
         return self._symbols().build_id_frames(tgid, addresses)
+
+    def interpreted_frames(self, interpreter: str, tgid: int, words: Sequence[int]) -> tuple[Frame, ...]:
+        known = self._interpreted.get(interpreter)
+        return () if known is None else known.frames(tgid, words)
+
+    def interpret(self, interpreted: Mapping[str, InterpretedNames]) -> None:
+        """Have interpreters told what processes map, and asked for the names of their frames."""
+        self._interpreted = interpreted
+        self._symbols().interpret(tuple(interpreted.values()))
 
     def observe(self, tgids: Iterable[int]) -> None:
         """Record the mappings of living processes, so that their addresses have names later."""

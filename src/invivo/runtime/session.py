@@ -9,6 +9,8 @@ from types import TracebackType
 
 from invivo.events import Attached, Ended, Event, MapSnapshot
 from invivo.image import Image, ProgramImage
+from invivo.interpreters import MODULES as INTERPRETERS
+from invivo.interpreters import processes_map
 from invivo.ir.layout import LOSSES_MAP, RING_MAP, SCOPE_MAP, UNWIND_MAP, WAKE_MAP, Exit
 from invivo.probes.provider import Role
 from invivo.record import Record
@@ -167,7 +169,14 @@ class Session:
             else:
                 for pid in self._named:
                     self._unwinder.follow(pid)
-        self._observer = Observer(self._names, loaded.maps.get(SCOPE_MAP), shows_user_addresses(layout))
+        is_interpreted = any(processes_map(builtin) in loaded.maps for builtin in INTERPRETERS)
+        if is_interpreted:
+            from invivo.runtime.interpreted import interpreted
+
+            self._names.interpret(interpreted(loaded.maps))
+        self._observer = Observer(
+            self._names, loaded.maps.get(SCOPE_MAP), shows_user_addresses(layout), is_urgent=is_interpreted
+        )
         if shows_user_addresses(layout):
             everything = self.options.watches_all and not self._named and not self.options.cgroup
             self._observer.watch(kernel.watch_mappings(self._named, everything=everything))

@@ -24,6 +24,7 @@ from invivo.runtime.seams import MapHandle, MappingRecords
 
 _FIRST_SECONDS = 0.002  # a program's libraries are mapped within the first milliseconds
 _LONGEST_SECONDS = 0.25
+_URGENT_SECONDS = 0.02  # between looks at what has been mapped
 _MOST_PROCESSES = 512
 _VDSO = "[vdso]"
 _MOST_OLDER = 256  # mappings of a process that are remembered
@@ -92,6 +93,10 @@ class Binary:
         except BadFileError:
             return ""
 
+    def elf(self) -> Elf | None:
+        """Return the file's reader; None if it is no ELF file."""
+        return self._opened()
+
     def _opened(self) -> Elf | None:
         if self._elf is None and not self._bad:
             try:
@@ -151,6 +156,18 @@ def _start(mapping: Mapping) -> int:
     return mapping.start
 
 
+class InterpretedNames(Protocol):
+    """Who is told where processes have an interpreter, and names its frames: `runtime.interpreted.Interpreted`."""
+
+    def mapped(self, tgid: int, mapping: Mapping, binary: Binary | None) -> None: ...
+
+    def forked(self, tgid: int, parent: int) -> None: ...
+
+    def executed(self, tgid: int) -> None: ...
+
+    def frames(self, tgid: int, words: Sequence[int]) -> tuple[Frame, ...]: ...
+
+
 class UserSymbols:
     """Names the addresses of processes, also of those that have ended since."""
 
@@ -162,6 +179,11 @@ class UserSymbols:
         self._news: Callable[[], None] | None = None
         self._jits: set[int] = set()  # have code of no file, and no list of names for it yet
         self._vdso: Binary | None = None
+        self._interpreted: tuple[InterpretedNames, ...] = ()
+
+    def interpret(self, interpreted: tuple[InterpretedNames, ...]) -> None:
+        """Tell these what processes map from now on, too."""
+        self._interpreted = interpreted
 
     def watch(self, news: Callable[[], None] | None) -> None:
         """``news`` tells what has been mapped since (by `mapped`, `forked`, `executed`): asked for before names are."""
@@ -186,6 +208,8 @@ class UserSymbols:
 
     def forked(self, tgid: int, parent: int) -> None:
         """A process has what its parent has mapped."""
+        for each in self._interpreted:
+            each.forked(tgid, parent)
         known = self._processes.get(parent)
         if known is None or tgid == parent:
             return
@@ -195,6 +219,8 @@ class UserSymbols:
 
     def executed(self, tgid: int) -> None:
         """A process has become another program."""
+        for each in self._interpreted:
+            each.executed(tgid)
         process = self._processes.setdefault(tgid, _Process())
         process.is_watched = True
         process.replace([])
@@ -280,7 +306,9 @@ class UserSymbols:
             if process.perf_map is None:
                 self._jits.add(tgid)
         else:
-            self._binary(tgid, mapping)
+            binary = self._binary(tgid, mapping)
+            for each in self._interpreted:
+                each.mapped(tgid, mapping, binary)
 
     def _binary(self, tgid: int, mapping: Mapping) -> Binary | None:
         if mapping.path == _VDSO:
@@ -337,7 +365,11 @@ class Observed(Protocol):
 class Observer:
     """Looks at the processes of a session, often at first, then seldom."""
 
-    def __init__(self, names: Observed, scope: MapHandle | None, is_needed: bool) -> None:
+    def __init__(
+        self, names: Observed, scope: MapHandle | None, is_needed: bool, *, is_urgent: bool = False
+    ) -> None:
+        """``is_urgent``: programs wait for what is seen."""
+        self._is_urgent = is_urgent
         self._names = names
         self._scope = scope
         self._is_needed = is_needed
@@ -385,7 +417,11 @@ class Observer:
 
     def next_seconds(self) -> float:
         """Return in how many seconds the next look is due."""
-        if not self._is_needed or self._records is not None or not self._followed:
+        if not self._is_needed or (self._records is not None and not self._is_urgent):
+            return float("inf")
+        if self._records is not None:
+            return _URGENT_SECONDS
+        if not self._followed:
             return float("inf")
         return max(0.0, self._next - time.monotonic())
 

@@ -1,0 +1,19 @@
+"""Interpreters whose frames are found in other processes: one module and one row each (docs/how-to/add-an-interpreter.md)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The builtin value of the language that gives the frames, and the module that has the interpreter's record. Modules
+# are loaded when a program asks for frames.
+MODULES: Final = {"pystack": "cpython"}
+
+
+def processes_map(builtin: str) -> str:
+    """Return the name of the map that tells programs which processes run an interpreter."""
+    return f"invivo_{MODULES[builtin]}_p"
+
+
+def codes_map(builtin: str) -> str:
+    """Return the name of the map in which programs leave the names of what they have found."""
+    return f"invivo_{MODULES[builtin]}_c"
