@@ -32,7 +32,7 @@ _TOPICS: tuple[tuple[str, str, tuple[Builtin, ...]], ...] = (
     ("Process, machine, clock", "Values, written without parentheses.", (*VALUES, NSECS)),
     ("The probe", "What the probe that fired knows.", PROBE),
     ("Strings and bytes", "", (*STRINGS, *records("search"), *records("tables"))),
-    ("Addresses, symbols, stacks", "", (*SYMBOLS, *records("unwind"))),
+    ("Addresses, symbols, stacks", "", (*SYMBOLS, *records("unwind"), *records("interpreted"))),
     ("Maps", "", MAPS),
     ("Objects of the kernel", "", (*records("kernel"), *records("user"))),
     ("Changing the system", "", records("interference")),
@@ -104,7 +104,7 @@ def _provider(provider: Provider) -> Iterator[str]:
         yield f"Has: {', '.join(f'`{_OFFERS.get(feature, feature)}`' for feature in offers)}.\n"
 
 
-_OFFERS = {"args": "args.NAME", "argN": "arg0 ...", "stacks": "kstack, ustack, dw_ustack", "reg": "reg()"}
+_OFFERS = {"args": "args.NAME", "argN": "arg0 ...", "stacks": "kstack, ustack, dw_ustack, pystack", "reg": "reg()"}
 
 
 def _builtin(builtin: Builtin) -> Iterator[str]:

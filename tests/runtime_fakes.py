@@ -33,6 +33,9 @@ class FakeNames:
     def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
         return tuple(Frame(address, "", 0, "abcd") for address in addresses)
 
+    def interpreted_frames(self, interpreter: str, tgid: int, words: Sequence[int]) -> tuple[Frame, ...]:
+        return tuple(Frame(word >> 16, f"p{word >> 16:x}", 1, "x.py", 0, bool(word & 1)) for word in words)
+
     def probe(self, index: int) -> str:
         return f"probe{index}"
 
@@ -59,6 +62,9 @@ class FakeMap:
 
     def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
         self.entries[key] = value
+
+    def lookup(self, key: bytes) -> bytes | None:
+        return self.entries.get(key)
 
     def delete(self, key: bytes) -> bool:
         return self.entries.pop(key, None) is not None

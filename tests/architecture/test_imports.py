@@ -32,7 +32,8 @@ LAZY = {
     "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand", "invivo.lang.hoist"},
     "lang.lower": {"invivo.lang.lower"},  # user stacks without frame pointers, and the session's part of it
     "library.symbols": {"invivo.library.unwind"},
-    "runtime.session": {"invivo.runtime.unwinding"},
+    # user stacks without frame pointers, frames of interpreters
+    "runtime.session": {"invivo.runtime.interpreted", "invivo.runtime.unwinding"},
     "library.strings": {"socket"},  # network addresses
     "kernel.programs": {"invivo.kernel"},  # probes in modules and in BPF programs
     # probes in user space, and in BPF programs

@@ -57,6 +57,7 @@ EXCLUDED_FUNCTIONS = {
     "kstack": _NO_CONTEXT,
     "ustack": _NO_CONTEXT,
     "dw_ustack": _NO_CONTEXT,
+    "pystack": _NO_CONTEXT,
     "join": _MEMORY,
     "signal": _NO_CONTEXT,
     "signal_thread": _NO_CONTEXT,

@@ -1,4 +1,4 @@
-"""Interpreters whose frames are found in other processes: one module and one row each (docs/how-to/add-an-interpreter.md)."""
+"""Interpreters whose frames are found in other processes: one module and one row of the table each."""
 
 from __future__ import annotations
 

@@ -435,8 +435,8 @@ def _take_code(b: Builder, state: _State, failed: str) -> None:
     b.branch(CompareOp.NE, known, 0, named, new)
     b.start(new)
     for number in range(len(_TEXTS_AT)):
-        _take_text(b, state, number, failed)
-    # A map that is busy has no names: the next sample will bring them.
+        _take_text(b, state, number, named)
+    # Memory that is not resident has no names, a map that is busy takes none: the next sample may bring them.
     b.call_void(helpers.MAP_UPDATE_ELEM, b.map(CODES.name), state.at(_KEY), state.at(_CODE_VALUE), 0)
     b.jump(named)
     b.start(named)
@@ -482,7 +482,7 @@ def _take_text(b: Builder, state: _State, number: int, failed: str) -> None:
 
 
 INTERPRETER: Final = Interpreter(
-    "the frames of Python functions that the thread runs, in CPython 3.11 to 3.13: pystack, pystack(limit)",
+    "pystack, pystack(limit): the functions of Python that the thread runs, in CPython 3.11 to 3.13; at most 127",
     PROCESSES,
     CODES,
     is_candidate,

@@ -54,7 +54,7 @@ class Recognised(Record):
 
 
 class Interpreter(Record, eq=False):
-    """``doc``: of the builtin value.  ``recognise`` raises `BadFileError`; None: it is another file, or another version.
+    """``doc``: of the builtin value.  ``recognise`` raises `BadFileError`; None: another file or version.
 
     ``walk(site, target, limit)`` stores the current thread's frames as a `types.Stack`, innermost first.
     ``is_loop``: whether a native function, by its name, is the one that runs interpreted code: it has the place of

@@ -365,9 +365,7 @@ class Observed(Protocol):
 class Observer:
     """Looks at the processes of a session, often at first, then seldom."""
 
-    def __init__(
-        self, names: Observed, scope: MapHandle | None, is_needed: bool, *, is_urgent: bool = False
-    ) -> None:
+    def __init__(self, names: Observed, scope: MapHandle | None, is_needed: bool, *, is_urgent: bool = False) -> None:
         """``is_urgent``: programs wait for what is seen."""
         self._is_urgent = is_urgent
         self._names = names
