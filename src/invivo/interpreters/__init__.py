@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from invivo.ir.layout import INTERPRETER_MAPS
+
 # The builtin value of the language that gives the frames, and the module that has the interpreter's record. Modules
 # are loaded when a program asks for frames.
 MODULES: Final = {"pystack": "cpython"}
@@ -11,9 +13,9 @@ MODULES: Final = {"pystack": "cpython"}
 
 def processes_map(builtin: str) -> str:
     """Return the name of the map that tells programs which processes run an interpreter."""
-    return f"invivo_{MODULES[builtin]}_p"
+    return f"{INTERPRETER_MAPS}{MODULES[builtin]}_p"
 
 
 def codes_map(builtin: str) -> str:
     """Return the name of the map in which programs leave the names of what they have found."""
-    return f"invivo_{MODULES[builtin]}_c"
+    return f"{INTERPRETER_MAPS}{MODULES[builtin]}_c"

@@ -250,6 +250,7 @@ CELLS_MAP = "invivo_cells"  # mmapable ARRAY, one entry: scalar maps
 WAKE_MAP = "invivo_wake"  # mmapable ARRAY, one entry: u64, 1 asks the next record for a wakeup
 RING_MAP = "invivo_ring"
 UNWIND_MAP = "invivo_unwind_p"  # what the processes have mapped whose stacks are walked: see `ir.unwinding`
+INTERPRETER_MAPS = "invivo_i_"  # beginning of the names of what interpreters' frames are found and named by
 SCOPE_MAP = "invivo_scope"  # HASH u32 tgid -> u8: the thread groups of -c
 
 

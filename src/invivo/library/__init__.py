@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from invivo.interpreters import MODULES as INTERPRETERS
 from invivo.library.aggregations import AGGREGATIONS
 from invivo.library.maps import MAPS
 from invivo.library.output import OUTPUT
@@ -29,7 +28,6 @@ _ROOMS: dict[str, str] = {
     "series": "tseries",
     "debug": "debugf",
     "user": "uaddr unwatch",
-    "interpreted": " ".join(INTERPRETERS),
     "interference": "signal signal_thread override write_user",
     "unwind": "dw_ustack",
     "kernel": "path socket_cookie percpu_kaddr cgroupid cgroup_path container_of",
@@ -81,8 +79,15 @@ _BY_NAME = {name: builtin for builtin in _ALWAYS for name in (builtin.name, *bui
 def find_builtin(name: str) -> Builtin | None:
     room = _ROOM_OF.get(name)
     if room is None:
-        return _BY_NAME.get(name)
+        return _BY_NAME.get(name) or _interpreted(name)
     return next(builtin for builtin in records(room) if builtin.name == name)
+
+
+def _interpreted(name: str) -> Builtin | None:
+    """The frames of an interpreter: `invivo.interpreters` has the names, one for each."""
+    if name not in import_module("invivo.interpreters").MODULES:
+        return None
+    return next(builtin for builtin in records("interpreted") if builtin.name == name)
 
 
 def records(room: str) -> tuple[Builtin, ...]:
@@ -93,7 +98,7 @@ def records(room: str) -> tuple[Builtin, ...]:
 
 def library() -> tuple[Builtin, ...]:
     """Return all records: for the manual and for tests."""
-    return (*_ALWAYS, *(builtin for room in _ROOMS for builtin in records(room)))
+    return (*_ALWAYS, *(builtin for room in (*_ROOMS, "interpreted") for builtin in records(room)))
 
 
 def value_names() -> list[str]:

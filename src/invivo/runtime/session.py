@@ -9,9 +9,7 @@ from types import TracebackType
 
 from invivo.events import Attached, Ended, Event, MapSnapshot
 from invivo.image import Image, ProgramImage
-from invivo.interpreters import MODULES as INTERPRETERS
-from invivo.interpreters import processes_map
-from invivo.ir.layout import LOSSES_MAP, RING_MAP, SCOPE_MAP, UNWIND_MAP, WAKE_MAP, Exit
+from invivo.ir.layout import INTERPRETER_MAPS, LOSSES_MAP, RING_MAP, SCOPE_MAP, UNWIND_MAP, WAKE_MAP, Exit
 from invivo.probes.provider import Role
 from invivo.record import Record
 from invivo.runtime.actions import Actions
@@ -169,7 +167,7 @@ class Session:
             else:
                 for pid in self._named:
                     self._unwinder.follow(pid)
-        is_interpreted = any(processes_map(builtin) in loaded.maps for builtin in INTERPRETERS)
+        is_interpreted = any(name.startswith(INTERPRETER_MAPS) for name in loaded.maps)
         if is_interpreted:
             from invivo.runtime.interpreted import interpreted
 
