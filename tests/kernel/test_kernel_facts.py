@@ -121,8 +121,10 @@ def test_what_features_say_is_what_an_attempt_finds() -> None:
     known = Features()
     attempts = {attempt.name.partition("(")[2].rstrip(")"): attempt for attempt in ATTEMPTS}
     said, found = {}, {}
-    for name in ("kprobe", "kprobe_multi", "fentry", "uprobe", "uprobe_multi"):
-        said[name] = known.has(name)
+    same = ("kprobe", "kprobe_multi", "fentry", "uprobe", "uprobe_multi", "hardware")
+    others = {"kretprobe": "kprobe", "fexit": "fentry", "uretprobe": "uprobe", "iter": "iterator:task", "tp_btf": "btf"}
+    for name in (*same, *others, "profile", "watchpoint"):
+        said[name] = name in ("profile", "watchpoint") or known.has(others.get(name, name))
         try:
             found[name] = bool(attempts[name].make())
         except InvivoError:

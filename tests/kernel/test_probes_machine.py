@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from fixture_target import probe_spec
 from invivo.ir.types import INT32, Array, Field, Pointer, String, Struct, size_bytes
@@ -154,3 +155,23 @@ def test_two_thousand_tracepoints_are_listed_in_a_moment() -> None:
     facts.close()
     assert count > 1000
     assert elapsed < 2.0, elapsed  # emulated; 0.05 s without
+
+
+class KernelWithKprobes(LiveFacts):
+    """This kernel, with functions that a file names."""
+
+    def has(self, feature: str) -> bool:
+        return feature == "kprobe" or super().has(feature)
+
+
+def test_fifty_thousand_functions_are_listed_in_a_moment(tmp_path: Path) -> None:
+    functions = tmp_path / "functions"
+    functions.write_text("".join(f"a_function_{number:05d}\n" for number in range(50_000)) + "read_it [module]\n")
+    facts = KernelWithKprobes(functions_file=str(functions))
+    started = time.process_time()
+    found = [each.name for each in list_probes("kprobe:*", facts)]
+    elapsed = time.process_time() - started
+    assert (len(found), found[0], found[-1]) == (50_001, "kprobe:a_function_00000", "kprobe:read_it")
+    assert [each.name for each in list_probes("kprobe:module:*", facts)] == ["kprobe:module:read_it"]
+    facts.close()
+    assert elapsed < 4.0, elapsed  # emulated; 0.1 s without

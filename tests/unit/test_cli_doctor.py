@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from invivo.cli.doctor import MISSING, NOTE, OK, Finding, as_json, as_text, can_work, kernel_version
+from invivo.cli.doctor import MISSING, NOTE, OK, Finding, as_json, as_text, can_work
 
 WORKS = [
     Finding("system", "kernel", OK, "6.18.0", needed=True),
@@ -51,10 +49,3 @@ def test_json() -> None:
         "needed": True,
         "needs": ["CAP_BPF"],
     }
-
-
-@pytest.mark.parametrize(
-    ("release", "version"), [("6.1.0-18-amd64", (6, 1)), ("6.18.44-fc", (6, 18)), ("7.0", (7, 0)), ("odd", ())]
-)
-def test_kernel_version(release: str, version: tuple[int, ...]) -> None:
-    assert kernel_version(release) == version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from invivo.errors import NotSupportedError
 from invivo.formats.btf import BtfKind
 from invivo.formats.elf import Elf
 from invivo.ir.layout import MapSpec, MapType
-from invivo.kernel import links, perf
+from invivo.kernel import abi, links, perf
 from invivo.kernel.links import Link
 from invivo.kernel.maps import Map
 from invivo.kernel.programs import Load, Program, load_code
@@ -62,10 +63,23 @@ def _read_tracefs() -> str:
         files.close()
 
 
-def _open_perf() -> str:
+def _sample() -> str:
     task_clock = 1  # PERF_COUNT_SW_TASK_CLOCK, include/uapi/linux/perf_event.h
-    os.close(perf.open_counter(task_clock, period=1_000_000_000, pid=os.getpid(), cpu=-1))
+    event = perf.open_counter(task_clock, period=1_000_000_000, pid=os.getpid(), cpu=-1)
+    return _attached(ProgramType.PERF_EVENT, lambda program: links.perf_event(program, event))
+
+
+def _count_cycles() -> str:
+    cycles = 0  # PERF_COUNT_HW_CPU_CYCLES, include/uapi/linux/perf_event.h
+    os.close(perf.open_counter(cycles, kind=abi.TYPE_HARDWARE, period=1_000_000_000, pid=os.getpid(), cpu=-1))
     return "opened"
+
+
+def _watch() -> str:
+    written = 2  # HW_BREAKPOINT_W, include/uapi/linux/hw_breakpoint.h
+    held = ctypes.c_long(0)
+    event = perf.open_breakpoint(ctypes.addressof(held), ctypes.sizeof(held), written, pid=os.getpid())
+    return _attached(ProgramType.PERF_EVENT, lambda program: links.perf_event(program, event))
 
 
 def _attached(kind: ProgramType, attach: Callable[[Program], Link], attach_btf_id: int = 0) -> str:
@@ -81,6 +95,11 @@ def _raw_tracepoint() -> str:
     return _attached(ProgramType.RAW_TRACEPOINT, lambda program: links.raw_tracepoint(program, "sched_process_exec"))
 
 
+def _typed_raw_tracepoint() -> str:
+    event = _type_number(BtfKind.TYPEDEF, "btf_trace_sched_process_exec")
+    return _attached(ProgramType.TRACING_RAW_TP, lambda program: links.raw_tracepoint(program, None), event)
+
+
 def _tracepoint() -> str:
     files = Tracefs()
     try:
@@ -92,20 +111,31 @@ def _tracepoint() -> str:
     )  # fmt: skip
 
 
-def _kprobe() -> str:
-    return _attached(ProgramType.KPROBE, lambda program: links.perf_event(program, perf.open_kprobe(_UNUSED[0])))
+def _kprobe(*, retprobe: bool = False) -> str:
+    return _attached(
+        ProgramType.KPROBE,
+        lambda program: links.perf_event(program, perf.open_kprobe(_UNUSED[0], retprobe=retprobe)),
+    )  # fmt: skip
 
 
 def _kprobe_multi() -> str:
     return _attached(ProgramType.KPROBE_MULTI, lambda program: links.kprobe_multi(program, _UNUSED))
 
 
-def _fentry() -> str:
+def _at_function(kind: ProgramType) -> str:
+    return _attached(kind, links.tracing, _type_number(BtfKind.FUNC, _UNUSED[0]))
+
+
+def _iterate() -> str:
+    return _attached(ProgramType.TRACING_ITER, links.iterator, _type_number(BtfKind.FUNC, "bpf_iter_task"))
+
+
+def _type_number(kind: BtfKind, name: str) -> int:
     btf = open_btf()
-    function = btf.find(BtfKind.FUNC, _UNUSED[0]) if btf is not None else None
-    if function is None:
-        raise NotSupportedError("a function that nothing calls")
-    return _attached(ProgramType.TRACING_FENTRY, links.tracing, function)
+    number = btf.find(kind, name) if btf is not None else None
+    if number is None:
+        raise NotSupportedError(f"{name} among the kernel's types")
+    return number
 
 
 def _start_of_python() -> tuple[str, int]:
@@ -119,12 +149,13 @@ def _start_of_python() -> tuple[str, int]:
     return path, offset
 
 
-def _uprobe() -> str:
+def _uprobe(*, retprobe: bool = False) -> str:
     path, offset = _start_of_python()
     pid = os.getpid()
     return _attached(
-        ProgramType.KPROBE, lambda program: links.perf_event(program, perf.open_uprobe(path, offset, pid=pid))
-    )  # fmt: skip
+        ProgramType.KPROBE,
+        lambda program: links.perf_event(program, perf.open_uprobe(path, offset, pid=pid, retprobe=retprobe)),
+    )
 
 
 def _uprobe_multi() -> str:
@@ -141,21 +172,34 @@ def _list_functions() -> str:
         files.close()
 
 
+_LOAD: Final = ("CAP_BPF", "CAP_PERFMON")
+_UPROBE: Final = (*_LOAD, "CAP_SYS_ADMIN")
+
 ATTEMPTS: Final = (
     Attempt("types of the kernel (BTF)", _open_btf, (), "the kernel needs CONFIG_DEBUG_INFO_BTF=y"),
     Attempt(
         "load a program",
         _load_program,
-        ("CAP_BPF", "CAP_PERFMON"),
+        _LOAD,
         "the kernel needs CONFIG_BPF_SYSCALL=y and CONFIG_BPF_EVENTS=y",
     ),
     Attempt("make a ring buffer", _make_ring, ("CAP_BPF",)),
     Attempt(
         "read tracefs", _read_tracefs, ("CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN"), "the kernel needs CONFIG_TRACING=y"
     ),
-    Attempt("attach to a raw tracepoint", _raw_tracepoint, ("CAP_BPF", "CAP_PERFMON")),
-    Attempt("attach to a tracepoint", _tracepoint, ("CAP_BPF", "CAP_PERFMON"), needed=False),
-    Attempt("open a perf event of this process", _open_perf, ("CAP_PERFMON",), needed=False),
+    Attempt("attach to a raw tracepoint", _raw_tracepoint, _LOAD),
+    Attempt("attach to it with types (tp_btf)", _typed_raw_tracepoint, _LOAD, needed=False),
+    Attempt("attach to a tracepoint", _tracepoint, _LOAD, needed=False),
+    Attempt("sample this process (profile)", _sample, _LOAD, needed=False),
+    Attempt(
+        "count its cycles (hardware)",
+        _count_cycles,
+        ("CAP_PERFMON",),
+        "a virtual machine often has no hardware counters",
+        needed=False,
+    ),
+    Attempt("watch its memory (watchpoint)", _watch, _LOAD, needed=False),
+    Attempt("iterate over tasks (iter)", _iterate, _LOAD, needed=False),
     Attempt(
         "list the kernel's functions",
         _list_functions,
@@ -163,9 +207,12 @@ ATTEMPTS: Final = (
         "wildcards in names of functions need it",
         needed=False,
     ),
-    Attempt("probe a kernel function (kprobe)", _kprobe, ("CAP_BPF", "CAP_PERFMON"), needed=False),
-    Attempt("probe several (kprobe_multi)", _kprobe_multi, ("CAP_BPF", "CAP_PERFMON"), needed=False),
-    Attempt("probe a kernel function (fentry)", _fentry, ("CAP_BPF", "CAP_PERFMON"), needed=False),
-    Attempt("probe this program (uprobe)", _uprobe, ("CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN"), needed=False),
-    Attempt("probe this program (uprobe_multi)", _uprobe_multi, ("CAP_BPF", "CAP_PERFMON"), needed=False),
+    Attempt("probe a kernel function (kprobe)", _kprobe, _LOAD, needed=False),
+    Attempt("probe its return (kretprobe)", lambda: _kprobe(retprobe=True), _LOAD, needed=False),
+    Attempt("probe several (kprobe_multi)", _kprobe_multi, _LOAD, needed=False),
+    Attempt("probe a kernel function (fentry)", lambda: _at_function(ProgramType.TRACING_FENTRY), _LOAD, needed=False),
+    Attempt("probe its return (fexit)", lambda: _at_function(ProgramType.TRACING_FEXIT), _LOAD, needed=False),
+    Attempt("probe this program (uprobe)", _uprobe, _UPROBE, needed=False),
+    Attempt("probe its return (uretprobe)", lambda: _uprobe(retprobe=True), _UPROBE, needed=False),
+    Attempt("probe this program (uprobe_multi)", _uprobe_multi, _LOAD, needed=False),
 )

@@ -132,12 +132,17 @@ class LiveFacts:
         except (OSError, InvivoError) as error:
             raise NotSupportedError("a list of traceable functions is", hint=str(error)) from error
         in_module, named = names.matcher(module), names.matcher(pattern)
-        found: set[tuple[str, str]] = set()
+        # Those of the kernel itself, 50,000, have lines of their names alone: these are sorted, and nothing else.
+        found: list[tuple[str, str]] = []
+        if in_module(VMLINUX):
+            found += [(line, VMLINUX) for line in sorted(set(lines)) if named(line) and " " not in line]
+        of_modules: set[tuple[str, str]] = set()
         for line in lines:
-            name, _, bracketed = line.partition(" ")
-            if named(name) and in_module(home := bracketed.strip("\t []") or VMLINUX):
-                found.add((name, home))
-        return sorted(found)
+            if " " in line:
+                name, _, bracketed = line.partition(" ")
+                if named(name) and in_module(home := bracketed.strip("\t []") or VMLINUX):
+                    of_modules.add((name, home))
+        return sorted([*found, *of_modules]) if of_modules else found
 
     def _function_list(self) -> str:
         if self._functions_file:
