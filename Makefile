@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests fuzz fuzz-formats guest soak bench clean
+.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests fuzz fuzz-formats guest soak browser bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -64,6 +64,9 @@ guest: dev ## run tests/kernel on stock Debian kernels in QEMU: make guest [KERN
 soak: dev ## attach every kind of probe 1,000 times, and trace for an hour: make soak [TIMES=1000] [MINUTES=60]
 	INVIVO_REPEAT=$(or $(TIMES),1000) INVIVO_STEADY_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m pytest \
 	    tests/kernel/test_probes_again.py tests/kernel/test_steady.py --durations=20
+
+browser: dev ## look at flame graphs in headless Chromium, and leave screenshots in build/
+	$(BIN)/python -m pytest tests/flamegraph_chromium.py
 
 bench: dev ## measure side by side with bpftrace, as docs/performance.md says; needs root and a quiet machine
 	$(BIN)/python -m bench run
