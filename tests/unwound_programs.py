@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,11 @@ _COMMON = r"""
 #endif
 volatile long sink;
 KEEP void leaf(void) { __asm__ volatile(""); }
+#ifdef BURNS
+KEEP void again(void) { for (;;) { leaf(); sink++; } }
+#else
 KEEP void again(void) { usleep(50000); for (int i = 0; i < HITS; i++) { leaf(); usleep(3000); } }
+#endif
 """
 
 _DEEP = r"""
@@ -146,7 +152,42 @@ def _compile(compiler: str, path: Path, source: str, suffix: str, flags: tuple[s
     subprocess.run(words, check=True, capture_output=True)
 
 
+# Named like what it is, so that samples are told apart by the names of processes.
 _BURNING = {
+    "loads": r"""
+#include <dlfcn.h>
+volatile long sink;
+__attribute__((noipa)) void burn(long count) { for (long i = 0; i < count; i++) sink += i; }
+int main(int argc, char **argv)
+{
+    void (*plugin)(void (*)(long)) = (void (*)(void (*)(long)))dlsym(dlopen(argv[1], RTLD_NOW), "plugin");
+    plugin(burn);
+    sink++;
+    return 0;
+}
+""",
+    "storm": r"""
+#include <sys/wait.h>
+#include <unistd.h>
+volatile long sink;
+__attribute__((noipa)) void burn(long count) { for (long i = 0; i < count; i++) sink += i; }
+__attribute__((noipa)) void brief(void) { burn(4000000); sink++; }
+int main(void)
+{
+    for (int i = 0; i < 25; i++) {
+        if (!fork()) { brief(); _exit(0); }
+        wait(0);
+    }
+    return 0;
+}
+""",
+    "executes": r"""
+#include <unistd.h>
+volatile long sink;
+__attribute__((noipa)) void burn(long count) { for (long i = 0; i < count; i++) sink += i; }
+__attribute__((noipa)) void before(void) { burn(60000000); sink++; }
+int main(int argc, char **argv) { before(); execv(argv[1], argv + 1); return 1; }
+""",
     "cpp": r"""
 #include <unistd.h>
 #include <algorithm>
@@ -169,7 +210,7 @@ __attribute__((noipa)) long run(step &each)
     long sum = 0;
     for (int i = 0; i < 20; i++)
         try {
-            sum += each.go(10000);
+            sum += each.go(30000);
             if (i % 3 == 0)
                 throw std::runtime_error("again");
         } catch (std::exception &) {
@@ -194,7 +235,7 @@ int main()
 #include <sys/time.h>
 volatile long sink; volatile int alarms;
 __attribute__((noipa)) void burn(long count) { for (long i = 0; i < count; i++) sink += i; }
-void handler(int number) { alarms++; burn(2000000); }
+void handler(int number) { alarms++; burn(2000000); sink++; }
 __attribute__((noipa)) void work(void) { while (alarms < 30) burn(1000); }
 int main(void)
 {
@@ -223,8 +264,16 @@ int main(void)
 }
 
 
+_BURNING_PLUGIN = r"""
+volatile long sink;
+__attribute__((noipa)) void inner(void (*burn)(long)) { for (int i = 0; i < 40; i++) burn(2000000); sink++; }
+void plugin(void (*burn)(long)) { inner(burn); sink++; }
+"""
+
+
 def build_burning(folder: Path) -> dict[str, Path]:
-    """Compile the programs that use the processor for some tenths of a second each."""
+    """Compile the programs that use the processor for some tenths of a second each, and ``plugin.so``."""
+    _compile("gcc", folder / "plugin.so", _BURNING_PLUGIN, ".c", ("-shared", "-fPIC"))
     built: dict[str, Path] = {}
     for name, source in _BURNING.items():
         suffix, compiler = (".cc", "g++") if name == "cpp" else (".c", "gcc")
@@ -233,8 +282,18 @@ def build_burning(folder: Path) -> dict[str, Path]:
     return built
 
 
-# What runs in one session: shells, a storm of short programs, one program that executes another.
-# They run once before, so that their files have been seen.
+def make_root(folder: Path, program: Path) -> Path:
+    """Make a root directory with a program and its libraries, and return the program's path in it."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for path in re.findall(r"(/\S+) \(", listed):
+        (folder / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path[1:])
+    shutil.copy(program, folder / "rooted")
+    return Path("/rooted")
+
+
+# What runs in one session: shells, a storm of short programs, one program that executes another, one in another root.
+# The large ones run once before, so that their files have been seen.
 SCRIPT = """
 for each in {seen}; do SHORT=1 $each & done
 wait

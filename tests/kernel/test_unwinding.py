@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from invivo.events import Ended, MapSnapshot, Row, Stack
+from invivo.formats.stacks.profile_json import parse_profile_json
+from invivo.profiling.programs import MAP, Stacks, Waits, event_program, wait_program
+from invivo.stacks import named
 from running import session
-from unwound_programs import EXECUTING, PYTHON, SCRIPT, THREAD, WALKED, Walked, build, build_burning
+from unwound_programs import EXECUTING, PYTHON, SCRIPT, THREAD, WALKED, Walked, build, build_burning, make_root
 
 WHOLE = 20
 # A stack is taken twice: to be counted, and to see whether it is whole; tables may come in between.
@@ -21,7 +24,7 @@ _LEAST_SHARE = 0.95
 INTERPRETER = "/usr/bin/python3"  # of the distribution, without frame pointers
 
 
-class Stacks:
+class Counted:
     """The stacks that a run has counted, and what it has lost."""
 
     def __init__(self, program: str, command: Sequence[str]) -> None:
@@ -57,7 +60,7 @@ def until_whole(probes: str, frames: int) -> str:
 @pytest.mark.parametrize("program", WALKED, ids=lambda program: program.name)
 def test_callers(program: Walked, tmp_path: Path) -> None:
     command = build(program, tmp_path)
-    found = Stacks(until_whole(f"uprobe:{command[0]}:leaf*", len(program.callers) + 4), command)
+    found = Counted(until_whole(f"uprobe:{command[0]}:leaf*", len(program.callers) + 4), command)
     ((stack, count),) = found.whole.items()
     leaf, *callers = names(stack)
     assert leaf.startswith("leaf")
@@ -70,7 +73,7 @@ def test_callers(program: Walked, tmp_path: Path) -> None:
 
 def test_a_thread_ends_where_it_began(tmp_path: Path) -> None:
     command = build(THREAD, tmp_path)
-    found = Stacks(until_whole(f"uprobe:{command[0]}:leaf", len(THREAD.callers) + 2), command)
+    found = Counted(until_whole(f"uprobe:{command[0]}:leaf", len(THREAD.callers) + 2), command)
     ((stack, count),) = found.whole.items()
     assert names(stack)[:-1] == ("leaf", *THREAD.callers)
     assert "clone" in names(stack)[-1]
@@ -82,7 +85,7 @@ def test_another_program_is_executed(tmp_path: Path) -> None:
     (before,) = build(EXECUTING._replace(flags=("-DHITS=40",)), tmp_path)
     deep = next(program for program in WALKED if program.name == "deep-static-pie")
     (after,) = build(deep, tmp_path)
-    found = Stacks(until_whole(f"uprobe:{before}:leaf,uprobe:{after}:leaf", len(deep.callers) + 4), (before, after))
+    found = Counted(until_whole(f"uprobe:{before}:leaf,uprobe:{after}:leaf", len(deep.callers) + 4), (before, after))
     sizes = {len(stack.frames): count for stack, count in found.whole.items()}
     assert set(sizes) <= {len(program.callers) + 4 for program in (EXECUTING, deep)}
     assert sizes[len(deep.callers) + 4] >= COUNTED
@@ -118,15 +121,30 @@ def test_limits(tmp_path: Path) -> None:
     assert ("@all", 127, False) in found
 
 
+_FIRST = {"_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3", "__clone3"}
+# Programs of the script, and functions that stand in their stacks, in this order, outermost first.
+_EXPECTED = {
+    "cpp": ("main", "run(step&)", "table::go(int)"),
+    "signals": ("main", "work", "handler", "burn"),
+    "threads": ("worker", "burn"),
+    "loads": ("main", "plugin", "inner", "burn"),
+    "storm": ("main", "brief", "burn"),
+    "executes": ("main", "before", "burn"),
+    "rooted": ("main", "run(step&)", "table::go(int)"),
+}
+
+
 def test_share_of_whole_stacks(tmp_path: Path) -> None:
     """At least 95 of 100 samples of user code reach the bottom, in everything that a shell starts."""
     built = build_burning(tmp_path)
     python = tmp_path / "shapes.py"
     python.write_text(PYTHON)
-    programs = [*map(str, built.values()), f"{INTERPRETER} {python}"]
+    arguments = {"loads": f"{tmp_path}/plugin.so", "executes": f"{built['threads']}"}
+    programs = [f"{path} {arguments.get(name, '')}" for name, path in built.items()]
+    rooted = make_root(tmp_path / "root", built["cpp"])
     pieces = {
-        "{seen}": f"{built['cpp']} '{INTERPRETER} {python}'",
-        "{programs}": "\n".join(programs),
+        "{seen}": f"{built['cpp']} '{INTERPRETER} {python}' 'chroot {tmp_path}/root {rooted}'",
+        "{programs}": "\n".join([*programs, f"chroot {tmp_path}/root {rooted}", f"{INTERPRETER} {python}"]),
         "{last}": str(built["threads"]),
     }
     text = SCRIPT
@@ -134,14 +152,74 @@ def test_share_of_whole_stacks(tmp_path: Path) -> None:
         text = text.replace(mark, piece)
     script = tmp_path / "all.sh"
     script.write_text(text)
-    command = ("/bin/bash", str(script))
-    found = Stacks("profile:hz:499 { @[dw_ustack, comm] = count(); }", command)
-    user = Counter({stack: count for stack, count in found.counts.items() if stack.frames})
-    whole = sum(count for stack, count in user.items() if stack.complete)
-    ends: Counter[str] = Counter()
-    for stack, count in user.items():
-        ends[names(stack)[-1] if stack.complete else "cut"] += count
-    sys.stdout.write(f"{whole} of {user.total()} samples of user code are whole; {found.losses}; {ends}\n")
-    assert user.total() > 200
-    assert whole >= _LEAST_SHARE * user.total(), found.losses
-    assert whole + sum(found.losses.values()) == user.total()
+    out = tmp_path / "out.json"
+    words = ("profile", "-U", "-F", "499", "-c", f"/bin/bash {script}", "-o", str(out))
+    done = subprocess.run(
+        [sys.executable, "-m", "invivo", *words], capture_output=True, text=True, timeout=120, check=True
+    )
+    profile = parse_profile_json(out.read_bytes(), str(out))
+    whole: Counter[str] = Counter()
+    every: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for stack, weight in profile.stacks:
+        process, *names = (each.name for each in named(profile, stack))
+        if not names:
+            continue
+        every[process] += round(weight)
+        if names[0] in _FIRST or names[0].startswith(
+            ("[libc.so", "[ld-linux", f"[{Path(INTERPRETER).resolve().name}+")
+        ):
+            whole[process] += round(weight)
+        if is_inside(_EXPECTED.get(process, ()), names):
+            seen[process] += round(weight)
+    sys.stdout.write(f"{done.stderr}{[(name, whole[name], seen[name], count) for name, count in every.items()]}\n")
+    assert every.total() > 500
+    assert whole.total() >= _LEAST_SHARE * every.total()
+    for name in _EXPECTED:
+        assert seen[name] > 0.6 * every[name] > 12, name
+
+
+def is_inside(wanted: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether some names are among others, in this order."""
+    rest = iter(names)
+    return all(any(name == each for each in rest) for name in wanted)
+
+
+def test_the_whole_system(tmp_path: Path) -> None:
+    """Without a scope nothing is known of a process before its first sample; from then on stacks are whole."""
+    deep = next(program for program in WALKED if program.name == "deep")
+    command = build(deep._replace(name="burning", flags=("-DDEPTH=20", "-DBURNS")), tmp_path)
+    counts: Counter[bool] = Counter()
+    with subprocess.Popen(command) as process:
+        text = event_program(
+            "profile:hz:499", "", Stacks(kernel=False, interval_ms=50), condition=f"pid == {process.pid}"
+        )
+        with session(text) as opened:
+            for event in opened:
+                entries = event.entries if isinstance(event, MapSnapshot) and event.name == MAP else ()
+                for key, value in entries:
+                    assert key is not None and isinstance(key[-1], Stack) and isinstance(value, int)
+                    is_whole = key[-1].complete and len(key[-1].frames) > 20
+                    if is_whole or counts[True]:
+                        counts[is_whole] += value
+                if counts.total() >= 100:
+                    break
+        process.kill()
+    assert counts[True] >= _LEAST_SHARE * counts.total()
+
+
+def test_waits_and_what_ends_them(tmp_path: Path) -> None:
+    """Stacks are walked for the thread that leaves the processor, and for that which wakes another one."""
+    deep = next(program for program in WALKED if program.name == "deep-static-pie")
+    command = build(deep._replace(flags=(*deep.flags, "-DHITS=40")), tmp_path)
+    text = wait_program(Stacks(kernel=False), Waits(waker=True))
+    found: Counter[bool] = Counter()
+    with session(text, command=command) as opened:
+        for event in opened:
+            for key, value in event.entries if isinstance(event, MapSnapshot) and event.name == MAP else ():
+                assert key is not None and isinstance(value, int)
+                stack = key[1]
+                assert isinstance(stack, Stack)
+                is_whole = stack.complete and names(stack)[-1:] == ("_start",)
+                found[is_whole and is_inside(("again", *("down",) * 10, "main"), names(stack))] += 1
+    assert found[True] >= 1
