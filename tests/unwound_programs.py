@@ -312,6 +312,6 @@ if os.environ.get("SHORT"):
     raise SystemExit
 class Shape:
     def area(self, size): return sum(number * size for number in range(200))
-for turn in range(1500):
+for turn in range(5000):
     json.loads(json.dumps([Shape().area(turn), {"turn": turn}] * 5))
 """

@@ -9,7 +9,7 @@ from invivo.formats.elf import MACHINE_X86_64, Elf
 from invivo.formats.unwinding.eh_frame import frame_section, rows_of, scan
 from invivo.formats.unwinding.table import UnwindTable, table_of
 
-_MANY_FUNCTIONS: Final = 8000  # from here on numpy is worth being imported
+_MANY_FUNCTIONS: Final = 3000  # from here on numpy is worth being imported: the C library has 3,700
 _SOME_FUNCTIONS: Final = 500  # if it has been imported
 
 
@@ -26,7 +26,7 @@ def read_unwind_table(elf: Elf) -> UnwindTable | None:
     cies, functions = scan(section)
     if not functions:
         return None
-    # numpy costs 70 ms once, in which other threads stand still, and then a third of the time.
+    # numpy costs 70 ms once, in which other threads stand still, and then a quarter of the time.
     if len(functions) >= (_SOME_FUNCTIONS if "numpy" in sys.modules else _MANY_FUNCTIONS):
         from invivo.formats.unwinding import eh_frame_bulk
 
