@@ -24,8 +24,11 @@ from invivo.formats.dwarf import Dwarf, DwarfKind
 from invivo.formats.elf import Elf
 from invivo.formats.elf_symbols import readable
 from invivo.formats.stacks.perf_data import PerfMapping, parse_perf_data
+from invivo.formats.unwinding import eh_frame_bulk
+from invivo.formats.unwinding.eh_frame import FrameSection, frame_section, rows_of, scan
 from invivo.formats.unwinding.reading import read_unwind_table
 from invivo.formats.unwinding.rule import unpack
+from invivo.formats.unwinding.table import table_of
 from invivo.formats.usdt import read_probes
 from invivo.formats.x86_length import instruction_length
 from invivo.output.flamegraph import format_flamegraph
@@ -116,6 +119,33 @@ def read_frames(data: bytes) -> None:
             unpack(table.words[index])
 
 
+def read_call_frames(data: bytes) -> None:
+    """Both readers of .eh_frame: what one makes of it, the other does."""
+    section = FrameSection(memoryview(data), 0x400000, "damaged")
+    cies, functions = scan(section)
+    if not functions:
+        return
+    one_by_one = table_of("damaged", rows_of(section, cies, functions), 0)
+    at_once = eh_frame_bulk.table(section, cies, functions, 0)
+    assert (one_by_one is None) == (at_once is None)
+    if one_by_one is not None and at_once is not None:
+        assert one_by_one.base == at_once.base and one_by_one.starts == at_once.starts
+        assert [one_by_one.words[index] for index in one_by_one.indexes] == [
+            at_once.words[index] for index in at_once.indexes
+        ]
+
+
+def call_frames_of(path: str) -> bytes:
+    """Some hundred functions of a file's .eh_frame."""
+    section = frame_section(Elf(Path(path).read_bytes(), path))
+    assert section is not None
+    whole = bytes(section.data)
+    at = 0
+    while at < min(24_000, len(whole) - 4):
+        at += 4 + int.from_bytes(whole[at : at + 4], "little")
+    return whole[:at] + bytes(4)
+
+
 class Nameless:
     """Names no address: what is read does not depend on this machine."""
 
@@ -188,6 +218,7 @@ def samples(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
         "usdt": (read_usdt, [marks.read_bytes()]),
         "dwarf": (read_dwarf, programs),
         "frames": (read_frames, programs),
+        "call_frames": (read_call_frames, [call_frames_of("/bin/bash")]),
         "btf": (read_btf, [btf_data()]),
         "perf_data": (read_perf_data, [perf_data_file(), perf_data_file(counts=True, events=2)]),
         "stacks": (read_stacks, [PERF_SCRIPT.encode(), FOLDED.encode(), PROFILE_JSON.encode()]),

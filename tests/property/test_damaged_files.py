@@ -11,6 +11,7 @@ _COUNTS = {
     "usdt": 300,
     "dwarf": 150,
     "frames": 300,
+    "call_frames": 60,
     "btf": 300,
     "code": 300,
     "perf_data": 1500,
