@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests fuzz fuzz-formats guest soak browser bench clean
+.PHONY: help install dev demo test check format format-check lint types mypy pyright imports fast-tests fuzz fuzz-formats guest soak browser bench bench-plots clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -70,6 +70,11 @@ browser: dev ## look at flame graphs in headless Chromium, and leave screenshots
 
 bench: dev ## measure side by side with bpftrace, as docs/performance.md says; needs root and a quiet machine
 	$(BIN)/python -m bench run
+
+bench-plots: dev ## measure how costs grow, and draw docs/images/growth.png; needs root and a quiet machine
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m bench growth
+	$(BIN)/python -m bench plots
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

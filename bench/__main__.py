@@ -1,4 +1,4 @@
-"""The bench's command line: ``python -m bench run | report | compare | corpus``."""
+"""The bench's command line: ``python -m bench run | report | compare | growth | plots | corpus``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from bench import code, corpus, events, hits, maps, startup, traced
+from bench import code, corpus, events, growth, hits, maps, startup, traced
 from bench.compare import compare
 from bench.contenders import Bench, Launcher, Load
 from bench.figures import LOST, Figure, Figures, format_table, from_json
@@ -29,6 +29,8 @@ class Question(Protocol):
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "bench.json"
+GROWTH = ROOT / "build" / "growth.json"
+PICTURE = ROOT / "docs" / "images" / "growth.png"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by `python -m bench report` -->", "<!-- end of the figures -->"
 QUESTIONS: dict[str, Question] = {
@@ -56,6 +58,9 @@ def main() -> int:
     both = commands.add_parser("compare", help="say what got better or worse between two runs")
     both.add_argument("old", type=Path)
     both.add_argument("new", type=Path, nargs="?", default=RESULTS)
+    growing = commands.add_parser("growth", help="measure how costs grow, into build/growth.json; needs root")
+    growing.add_argument("--runs", type=int, default=3, help="of each contender (%(default)s)")
+    commands.add_parser("plots", help="draw build/growth.json into docs/images/growth.png; needs matplotlib")
     lengths = commands.add_parser("corpus", help="count the instructions of the programs in bench/corpus")
     lengths.add_argument("--check", action="store_true", help="compare with the kept counts, write nothing")
     arguments = parser.parse_args()
@@ -72,6 +77,13 @@ def main() -> int:
                 _, old = _read(arguments.old)
                 _, new = _read(arguments.new)
                 sys.stdout.write(f"{compare(old, new)}\n")
+                return 0
+            case "growth":
+                return measure_growth(arguments.runs)
+            case "plots":
+                from bench.plots import draw  # matplotlib is not among what everybody needs
+
+                draw(GROWTH, PICTURE)
                 return 0
             case _:
                 return corpus.check() if arguments.check else corpus.record()
@@ -107,6 +119,18 @@ def measure(arguments: argparse.Namespace) -> int:
     for figure in wrong:
         sys.stderr.write(f"bench: {figure.contender} lost hits of {figure.case}: {figure.values}\n")
     return 1 if wrong else 0
+
+
+def measure_growth(runs: int) -> int:
+    """Measure all series, write the JSON."""
+    prepare()
+    machine = describe()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        load = Load(build("load", Path(folder)), 0)
+        points = growth.measure(Bench(Launcher(build("launch", Path(folder))), load, runs, 0, _note))
+    GROWTH.parent.mkdir(parents=True, exist_ok=True)
+    GROWTH.write_text(json.dumps({"machine": machine, "points": points}, indent=1) + "\n")
+    return 0
 
 
 def format_results(machine: dict[str, str], questions: dict[str, list[Figure]]) -> str:
