@@ -313,6 +313,20 @@ def test_a_wait_that_does_not_end_counts_from_when_it_began(programs: Path, tmp_
     assert "1 waits had not ended, and count until then" in done.stderr
 
 
+def test_a_thread_that_waits_all_the_time_is_found(idle: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """A process that is stuck: nothing happens, and that is what one wants to know."""
+    started = time.monotonic()
+    words = ("offcpu", "-p", str(idle.pid), "--by", "tid", "1")
+    profile, done = _record(*words, out=tmp_path / "x.json")
+    waited = _weight(profile, f"idle-{idle.pid}/{idle.pid}", "[truncated]", "do_syscall_64")
+    assert 0.5e6 < waited == profile.total < 1e6 * (time.monotonic() - started)
+    assert "1 threads waited from before the recording on" in done.stderr
+    (stack, _), *others = profile.stacks
+    assert not others and any("pause" in each.name and each.kind is FrameKind.USER for each in named(profile, stack))
+    running, _ = _record(*words, "--state", "D", out=tmp_path / "y.json")
+    assert running.total == 0
+
+
 def test_waits_can_be_chosen_by_state_and_length(programs: Path, tmp_path: Path) -> None:
     longer, _ = _record("offcpu", "-m", "280ms", "-c", f"{programs}/waits", out=tmp_path / "x.json")
     assert _weight(longer, "sleeps") > 0 and _weight(longer, "reads") < 280_000 * 2

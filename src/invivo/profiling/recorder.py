@@ -14,6 +14,7 @@ from invivo.output.sink import Stream
 from invivo.output.terminal import display
 from invivo.output.text import complaint_text
 from invivo.profiling.programs import BEGAN, COMM, KERNEL, MAP, PID, USER, WAKER, WAKER_KERNEL, WAKER_USER, Waits
+from invivo.profiling.waiting import Waiters
 from invivo.record import Record
 from invivo.stacks import SEPARATOR, TRUNCATED, FrameKind, Profile, ProfileBuilder, Quality
 
@@ -38,6 +39,7 @@ class Recipe(Record):
     ``progress``: whether it is told, on a line that is written over. ``seconds``: how long it will take, 0 if
     nobody knows.  ``divisor``: of the values.  ``lines``, ``inlined``: say the source's lines, and show what was
     inlined, where debug information tells.  ``waits``: threads that still wait at the end count until then.
+    ``processes``: those whose threads may wait from before the recording on.
     ``by_tables``: user stacks were walked by tables, and know whether they are complete.
     """
 
@@ -50,6 +52,7 @@ class Recipe(Record):
     inlined: bool = False
     waits: Waits | None = None
     by_tables: bool = False
+    processes: tuple[int, ...] = ()
 
 
 class StackReader:
@@ -197,6 +200,7 @@ class Recorder:
         self._warned: set[tuple[str, str]] = set()
         self._done = False
         self._left: dict[str, dict[Value, Value]] = {}
+        self._waiters = Waiters(())
 
     def open(self) -> None:
         """Nothing is written before the end."""
@@ -205,6 +209,7 @@ class Recorder:
         match event:
             case Attached():
                 self._began = time.monotonic()
+                self._waiters = Waiters(self._recipe.processes)
             case MapSnapshot(name, _, _, entries, at_end) if name == MAP:
                 self._take(entries)
                 if not at_end:
@@ -222,6 +227,7 @@ class Recorder:
                 self._left[name] = {key[0]: value for key, value in entries if key is not None}
             case Ended(reason, _, losses):
                 self._take_left()
+                self._take_waiting()
                 for kind, subject, count in losses:
                     if kind not in _MISSING:
                         self._quality.remarks.append(describe_loss(kind, subject, count, str))
@@ -284,6 +290,22 @@ class Recorder:
         self._take(entries)
         if count:
             self._quality.remarks.append(f"{count} waits had not ended, and count until then")
+
+    def _take_waiting(self) -> None:
+        """Count the threads that have waited all the time."""
+        waits = self._recipe.waits
+        waited = round(1e9 * (time.monotonic() - self._began))
+        if waits is None or waited < waits.least_ns or (waits.most_ns and waited > waits.most_ns):
+            return
+        entries: list[tuple[tuple[Value, ...] | None, Value]] = []
+        for each in self._waiters.still():
+            if each.state in waits.states:
+                fields: dict[str, Value] = {"comm": each.comm, "pid": each.pid, "tid": each.tid}
+                fields |= {"kstack": each.kernel, "ustack": each.user}
+                entries.append((tuple([fields.get(part) for part in self._recipe.parts]), waited))
+        self._take(entries)
+        if entries:
+            self._quality.remarks.append(f"{len(entries)} threads waited from before the recording on")
 
     def _read(self, fields: dict[str, Value]) -> tuple[tuple[int, ...], bool, bool]:
         """The fields of a key of the map → a stack, whether its beginning is missing, whether a frame has no name."""

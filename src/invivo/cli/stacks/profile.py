@@ -20,7 +20,10 @@ from invivo.profiling.live import LiveView, terminal_size
 from invivo.profiling.programs import STATES, Stacks, Waits, event_program, key_parts, wait_key, wait_program
 from invivo.profiling.recorder import Recipe, Recorder
 from invivo.record import replace
+from invivo.runtime.cgroups import members
+from invivo.runtime.process import descendants
 from invivo.stacks import Profile
+from invivo.target import Scope
 
 _TRACED = (
     Option(("-c", "--command"), "CMD", "run a command, it and all its descendants count",
@@ -107,7 +110,7 @@ OFFCPU_USAGE = f"""\
 usage: invivo offcpu [OPTION]... -c CMD | -p PID | --cgroup PATH | -a [SECONDS]
 
 Adds up the time for which threads wait, by the stack in which they do: sleeps, locks, pipes, disks. A wait that has
-not ended counts until the end.
+not ended counts until the end, with -p and --cgroup also one that began before the recording.
 {_ENDING}
 {format_options(OFFCPU_OPTIONS)}
 """
@@ -164,7 +167,7 @@ def _record(arguments: Arguments, text: str, recipe: Recipe, stacks: Stacks, sub
     if "source" in arguments.values("dump"):
         sys.stdout.write(text)
         return 0
-    form, options = chosen_form(arguments), picture_options(arguments)
+    form, options, request = chosen_form(arguments), picture_options(arguments), _request(arguments)
     progress = sys.stderr.isatty() and not arguments.has("quiet")
     recipe = replace(
         recipe,
@@ -173,6 +176,7 @@ def _record(arguments: Arguments, text: str, recipe: Recipe, stacks: Stacks, sub
         lines=arguments.has("lines"),
         inlined=arguments.has("inlined"),
         by_tables=stacks.unwind == "dwarf",
+        processes=_processes(request) if recipe.waits is not None else (),
     )
     options = replace(options, subtitle=options.subtitle or subtitle)
     output = arguments.value("output")
@@ -184,7 +188,14 @@ def _record(arguments: Arguments, text: str, recipe: Recipe, stacks: Stacks, sub
             show = LiveView(shown, f"invivo: {subtitle}", lambda: terminal_size(shown.fd)).show
         return Recorder(recipe, Messages(), _writer(form, options, stream, told=output is not None), show)
 
-    return trace(replace(_request(arguments), source=SourceFile("invivo", text), output=output, sink=sink))
+    return trace(replace(request, source=SourceFile("invivo", text), output=output, sink=sink))
+
+
+def _processes(request: Request) -> tuple[int, ...]:
+    """The processes that are there before the recording. Raises `InvivoError`."""
+    if request.pid is not None:
+        return (request.pid, *(descendants(request.pid) if request.scope is Scope.TREE else ()))
+    return members(request.cgroup) if request.cgroup else ()
 
 
 def _writer(form: str, options: FlameOptions, stream: Stream, *, told: bool) -> Callable[[Profile], None]:
