@@ -23,6 +23,13 @@ LEFT_OUT = {
     f"{_CASES}[comptime": "what is decided before there is a program",
     f"{_CASES}[macros": "what is expanded before there is a program",
     f"{_CASES}[old_spellings": "what the parser makes of a text",
+    f"{_CASES}[declarations": "what the compiler makes of a text",
+    f"{_CASES}[map_messages": "what the compiler and the tracer's process say of maps",
+    "tests/kernel/test_bpftrace_words.py": "command lines, settings and listings, to see what comes of them",
+    "tests/kernel/test_cli_bpftrace.py": "35 starts of the command, to see options, messages and streams",
+    "tests/kernel/test_map_json.py": "how maps are written",
+    "tests/kernel/test_readme.py": "starts of the commands, to see that they print what the text shows",
+    "tests/kernel/test_user_structures.py": "debug information read in user space",
     "tests/kernel/test_differences.py": "starts of the commands, to see what both make of a program",
     "tests/kernel/test_faults_output.py": "what happens to outputs; the kernel has no part in it",
     "tests/kernel/test_nesting.py::test_the_check_sees_programs_that_share_their_memory": "a test of a test",
@@ -42,6 +49,13 @@ LEFT_OUT = {
     "tests/kernel/test_real_programs.py::test_debug_information": "debug information read in user space",
     "tests/kernel/test_steady.py": "what a process needs in the long run; a guest's clock would be short",
     "tests/kernel/test_faults_calls.py": "300 sessions, for each call that may fail: no kernel answers a refused call",
+    "tests/kernel/test_kernel_facts.py::test_the_lazy_answers_are_those_of_a_full_reading": "read in user space",
+    "tests/kernel/test_probes_machine.py::test_what_can_be_probed_in_a_process_is_listed": "symbols read in user space",
+    "tests/kernel/test_pid_namespaces.py": "starts of the command; the kernel is asked of namespaces elsewhere",
+    "tests/kernel/test_probes_machine.py::test_fifty_thousand_functions": "a list that is sorted in user space",
+    "tests/kernel/test_run_time.py::test_a_signal_that_no_probe_waits_for": "a signal to the command",
+    "tests/kernel/test_run_time.py::test_an_interrupt": "starts of the command, for signals to it",
+    "tests/kernel/test_run_time.py::test_the_command_gets_a_sigterm": "a start of the command, for a signal to another",
     "tests/kernel/test_probes_machine.py::test_the_kernel_is_listed_with_its_types": (
         "sorts the names of all 40,000 functions of a guest's kernel: 2 minutes of user space"
     ),
@@ -49,6 +63,7 @@ LEFT_OUT = {
 
 # Beginnings of the names of tests that run all the same: those that prove a row of the matrix on each kernel.
 KEPT = (
+    "tests/kernel/test_bpftrace_words.py::test_bpftrace[probes",
     "tests/kernel/test_trials.py::test_tests",
     "tests/kernel/test_trials.py::test_benchmarks",
     "tests/kernel/test_uprobe_args.py::test_numbers_in_registers_and_on_the_stack[-O2]",
