@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from bench import code, corpus, events, growth, hits, maps, startup, traced
+from bench import code, corpus, events, growth, hits, maps, stacks, startup, traced
 from bench.compare import compare
 from bench.contenders import Bench, Launcher, Load
 from bench.figures import LOST, Figure, Figures, format_table, from_json
@@ -40,6 +40,7 @@ QUESTIONS: dict[str, Question] = {
     "events": events,
     "maps": maps,
     "traced": traced,
+    "stacks": stacks,
 }
 
 

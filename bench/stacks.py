@@ -1,20 +1,33 @@
-"""How long it takes to make a flame graph of many samples: ``python -m bench.stacks [SAMPLES ...]``.
+"""How long from recorded samples to a flame graph, and how much memory: 100,000 and 1,000,000 of them.
 
-A recording of ``perf record -g`` of commands that the bench starts itself is repeated until it has as many samples
-(100,000 and 1,000,000).  ``invivo flame`` reads the file, names the addresses, folds and draws; beside it stands
-``perf script`` alone, which only prints what others then would have to fold and draw.
+A recording of ``perf record -g`` of commands that the bench starts itself is repeated until it has as many samples.
+``invivo flame`` reads perf.data, or the text of ``perf script``, names the addresses, folds and draws.  Beside it
+stand ``perf script`` alone, which only prints what others then have to fold and draw; perf's own stackcollapse.py,
+which folds and draws nothing; and, where its scripts are installed, FlameGraph (Debian has no package of it).
+
+``python -m bench.stacks [SAMPLES ...]`` asks with other numbers of samples.
 """
 
 from __future__ import annotations
 
-import resource
+import os
+import re
+import shlex
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
+
+from bench.contenders import INVIVO, Bench, Launcher
+from bench.figures import LOST, Figures, format_table
+from bench.machine import BenchError, build
+
+TITLE = "From recorded samples to a flame graph"
+SAMPLES = (100_000, 1_000_000)
+_MOST_SLOW_RUNS = 3  # with a million samples
 
 _COMMAND = (
     "find /usr/share/doc -type f | sort | gzip > /dev/null; python3 -c 'import json; json.dumps([*range(400000)])'"
@@ -48,33 +61,88 @@ def repeated(data: bytes, samples: int) -> tuple[bytes, int]:
     return _HEADER.pack(*fields) + data[_HEADER.size : start] + body + bytes(table), count
 
 
-def timed(words: list[str], output: Path) -> tuple[float, int]:
-    """Run a command with its output in a file; return seconds and the peak of its memory in MiB."""
-    before = time.monotonic()
-    with output.open("wb") as file, subprocess.Popen(words, stdout=file, stderr=subprocess.DEVNULL) as running:
-        running.wait()
-    seconds = time.monotonic() - before
-    assert running.returncode == 0, words
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
+class _Files:
+    """What is read: perf.data and the text of it."""
+
+    def __init__(self, folder: Path, samples: int) -> None:
+        recorded = folder / "once"
+        if not recorded.exists():
+            perf = ["perf", "record", "-q", "-F", "4999", "-g", "-o", str(recorded), "sh", "-c", _COMMAND]
+            subprocess.run(perf, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        data, self.samples = repeated(recorded.read_bytes(), samples)
+        self.folder, self.data, self.text = folder, folder / "many", folder / "many.txt"
+        self.data.write_bytes(data)
+        with self.text.open("wb") as file:
+            script = ["perf", "script", "-i", str(self.data)]
+            subprocess.run(script, check=True, stdout=file, stderr=subprocess.DEVNULL)
+
+
+def _contenders(files: _Files) -> list[tuple[str, str, str, Path | None]]:
+    """What is read, who reads it, the shell's command, and the picture whose samples are counted."""
+    data, text = shlex.quote(str(files.data)), shlex.quote(str(files.text))
+    drawn, out = files.folder / "drawn.svg", shlex.quote(str(files.folder / "out"))
+    invivo = f"{shlex.quote(sys.executable)} -m invivo flame"
+    found: list[tuple[str, str, str, Path | None]] = [
+        ("perf.data", INVIVO.name, f"{invivo} {data} -o {shlex.quote(str(drawn))}", drawn),
+        ("perf.data", "perf script alone", f"perf script -i {data} > {out}", None),
+        ("text of perf script", INVIVO.name, f"{invivo} {text} -o {shlex.quote(str(drawn))}", drawn),
+    ]
+    collapse = _perf_folder() / "scripts" / "python" / "stackcollapse.py"
+    if collapse.exists():
+        command = f"perf script -i {data} -s {shlex.quote(str(collapse))} > {out}"
+        found.append(("perf.data", "perf, stackcollapse.py", command, None))
+    if shutil.which("stackcollapse-perf.pl") and shutil.which("flamegraph.pl"):
+        draw = f"stackcollapse-perf.pl | flamegraph.pl > {out}"
+        found.append(("perf.data", "perf, FlameGraph", f"perf script -i {data} | {draw}", None))
+        found.append(("text of perf script", "perf, FlameGraph", f"cat {text} | {draw}", None))
+    return found
+
+
+def _perf_folder() -> Path:
+    done = subprocess.run(["perf", "--exec-path"], capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip())
+
+
+def measure(bench: Bench) -> Figures:
+    """Run each contender in turn, for each number of samples."""
+    return ask(bench.launcher, SAMPLES, bench.runs, bench.note)
+
+
+def ask(launcher: Launcher, numbers: tuple[int, ...], runs: int, note: Callable[[str], None]) -> Figures:
+    """Raises `BenchError` without perf."""
+    if shutil.which("perf") is None:
+        raise BenchError("perf is not installed (linux-perf)")
+    figures = Figures()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        for wanted in numbers:
+            files = _Files(Path(name), wanted)
+            for number in range(min(runs, _MOST_SLOW_RUNS) if wanted > SAMPLES[0] else runs):
+                note(f"stacks, run {number + 1}: {wanted:,} samples")
+                for source, contender, command, picture in _contenders(files):
+                    run = launcher.run(["sh", "-c", f"{command} 2>{os.devnull}"])
+                    values = {"s": run.wall_s, "peak memory, MiB": run.peak_kib / 1024}
+                    if picture is not None:
+                        values[LOST] = files.samples - _drawn(picture)
+                    figures.add(f"{wanted:,} samples, {source}", contender, values)
+    return figures
+
+
+def _drawn(picture: Path) -> int:
+    """How many samples are in a flame graph."""
+    found = re.search(r"<title>all \(([0-9,]+) samples", picture.read_text())
+    return int(found[1].replace(",", "")) if found else 0
 
 
 def main() -> int:
-    perf = shutil.which("perf")
-    if perf is None:
-        sys.stderr.write("bench: perf is not installed (linux-perf)\n")
-        return 1
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        record = [perf, "record", "-q", "-F", "4999", "-g", "-o", str(folder / "once"), "sh", "-c", _COMMAND]
-        subprocess.run(record, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for wanted in map(int, sys.argv[1:] or ("100000", "1000000")):
-            data, count = repeated((folder / "once").read_bytes(), wanted)
-            (folder / "many").write_bytes(data)
-            flame = [sys.executable, "-m", "invivo", "flame", str(folder / "many"), "-o", str(folder / "many.svg")]
-            seconds, memory = timed(flame, folder / "out")
-            sys.stdout.write(f"{count:,} samples: invivo flame {seconds:.2f} s, at most {memory} MiB\n")
-            seconds, _ = timed([perf, "script", "-i", str(folder / "many")], folder / "out")
-            sys.stdout.write(f"{count:,} samples: perf script alone {seconds:.2f} s\n")
+    numbers = tuple(map(int, sys.argv[1:])) or SAMPLES
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        launcher = Launcher(build("launch", Path(folder)))
+        try:
+            figures = ask(launcher, numbers, 1, lambda text: None)
+        except BenchError as problem:
+            sys.stderr.write(f"bench: {problem}\n")
+            return 1
+    sys.stdout.write(f"{format_table(figures.all())}\n")
     return 0
 
 
