@@ -161,12 +161,13 @@ class Session:
         if UNWIND_MAP in loaded.maps:
             from invivo.runtime.unwinding import Unwinder
 
-            self._unwinder = Unwinder(loaded.maps, kernel, self._signals.wake)
+            self._unwinder = Unwinder(loaded.maps, kernel)
             if self._child is not None:
                 self._unwinder.expect(self._child.pid, self._child.path)
             else:
                 for pid in self._named:
                     self._unwinder.follow(pid)
+            self._unwinder.start()
         is_interpreted = any(name.startswith(INTERPRETER_MAPS) for name in loaded.maps)
         if is_interpreted:
             from invivo.runtime.interpreted import interpreted
@@ -231,8 +232,6 @@ class Session:
         """Start the command."""
         if self._child is not None and not self._is_over_already():
             self._child.start()
-            if self._unwinder is not None:
-                self._unwinder.look()
         for pid in self._named:
             self._observer.follow(pid)
         for walk in self._walks:
@@ -436,8 +435,6 @@ class Session:
 
     def _descriptors(self) -> list[int]:
         found = [self._signals.fd]
-        if self._unwinder is not None:
-            found.append(self._unwinder.fd)
         if self._child is not None:
             found.append(self._child.pidfd)
         if self._watch is not None:
@@ -448,9 +445,6 @@ class Session:
         """Wait for the next record or an end: by time while busy, by one wakeup when idle."""
         self._observer.look()
         due_seconds = self._observer.next_seconds()
-        if self._unwinder is not None:
-            self._unwinder.look()
-            due_seconds = min(due_seconds, self._unwinder.next_seconds())
         if idle_seconds < _IDLE_AFTER_SECONDS:
             self._sleeper.pause(min(_BUSY_SECONDS, due_seconds))
         else:

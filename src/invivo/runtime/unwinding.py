@@ -3,18 +3,21 @@
 What the maps hold is in `ir.unwinding`.  A thread group's mappings are read when the session
 begins to follow it, when a program asks (it came to code that it did not know, or the group has
 executed another file), and a few times more soon after: a program maps its libraries within its
-first milliseconds.  A file's table is read once and stays.
+first milliseconds.  A file's table is read once and stays.  All this is done by a thread of its own:
+the session may be busy with names for a tenth of a second, and programs begin meanwhile.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import select
 import struct
 import time
 from array import array
 from collections.abc import Callable
 from collections.abc import Mapping as Dictionary
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Final
@@ -280,18 +283,15 @@ class _Followed:
 class Unwinder:
     """Keeps the maps for a session whose programs walk user stacks."""
 
-    def __init__(self, maps: Dictionary[str, MapHandle], kernel: Kernel, wake: Callable[[], None]) -> None:
-        """``wake`` ends the session's sleep, from another thread: `look` has something to do."""
+    def __init__(self, maps: Dictionary[str, MapHandle], kernel: Kernel) -> None:
+        self._thread: Thread | None = None
+        self._open = True
         self._processes = maps[UNWIND_MAP]
         self._asked = maps[ASKED_MAP]
-        self._tables = Tables(maps[PAGES_MAP], maps[RULES_MAP], wake)
+        self._tables = Tables(maps[PAGES_MAP], maps[RULES_MAP], self._wake)
         self._asks = kernel.open_ring(ASKS_MAP, None, _ASK_BYTES)
         self._followed: dict[int, _Followed] = {}
-
-    @property
-    def fd(self) -> int:
-        """Readable when a program has asked."""
-        return self._asks.fd
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def expect(self, tgid: int, path: str) -> None:
         """Prepare for a process that is about to execute a file."""
@@ -316,7 +316,36 @@ class Unwinder:
         """Begin to keep the mappings of a living process, with the tables of all its files."""
         self._begin(tgid, waits=True)
 
-    def look(self) -> None:
+    def start(self) -> None:
+        """Begin to do what programs ask for."""
+        self._thread = Thread(target=self._run, name="unwinder", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the threads, and let go of the memory."""
+        self._open = False
+        self._wake()
+        if self._thread is not None:
+            self._thread.join()
+        self._tables.close()
+        self._asks.close()
+        os.close(self._wakeup)
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wakeup, 1)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        for fd in (self._asks.fd, self._wakeup):
+            poll.register(fd, select.POLLIN)
+        while self._open:
+            due = min((followed.due for followed in self._followed.values()), default=0.0)
+            poll.poll(max(0.0, due - time.monotonic()) * 1000 if due else None)
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wakeup)
+            self._look()
+
+    def _look(self) -> None:
         """Do what programs have asked for, and what is due."""
         window = self._asks.window()
         size = len(window)
@@ -330,15 +359,6 @@ class Unwinder:
         for tgid, followed in list(self._followed.items()):
             if followed.due <= now:
                 self._again(tgid, followed)
-
-    def next_seconds(self) -> float:
-        """Return in how many seconds `look` has something to do that nobody asks for."""
-        due = min((followed.due for followed in self._followed.values()), default=float("inf"))
-        return max(0.0, due - time.monotonic())
-
-    def close(self) -> None:
-        self._tables.close()
-        self._asks.close()
 
     def _begin(self, tgid: int, *, waits: bool = False) -> None:
         """Read the mappings now, and again until they have been the same for a while."""
