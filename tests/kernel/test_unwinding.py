@@ -197,18 +197,18 @@ def test_the_whole_system(tmp_path: Path) -> None:
     deep = next(program for program in WALKED if program.name == "deep")
     command = build(deep._replace(name="burning", flags=("-DDEPTH=20", "-DBURNS")), tmp_path)
     counts: Counter[bool] = Counter()
+    is_known = False
     with subprocess.Popen(command) as process:
-        text = event_program(
-            "profile:hz:499", "", Stacks(kernel=False, interval_ms=50), condition=f"pid == {process.pid}"
-        )
-        with session(text) as opened:
+        stacks = Stacks(kernel=False, interval_ms=50)
+        with session(event_program("profile:hz:499", "", stacks, condition=f"pid == {process.pid}")) as opened:
             for event in opened:
-                entries = event.entries if isinstance(event, MapSnapshot) and event.name == MAP else ()
-                for key, value in entries:
+                seen: Counter[bool] = Counter()
+                for key, value in event.entries if isinstance(event, MapSnapshot) and event.name == MAP else ():
                     assert key is not None and isinstance(key[-1], Stack) and isinstance(value, int)
-                    is_whole = key[-1].complete and len(key[-1].frames) > 20
-                    if is_whole or counts[True]:
-                        counts[is_whole] += value
+                    seen[key[-1].complete and len(key[-1].frames) > 20] += value
+                if is_known:
+                    counts += seen
+                is_known = is_known or seen[True] > 0
                 if counts.total() >= 100:
                     break
         process.kill()
