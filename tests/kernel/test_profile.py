@@ -224,7 +224,7 @@ def test_folded_text_and_text_for_people(programs: Path, tmp_path: Path) -> None
         [*INVIVO, "profile", "-F", "499", "-c", command, "-o", str(out)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert any(line.startswith("shares;") and "main;heavy;spin" in line for line in out.read_text().splitlines())
+    assert any(line.startswith("shares;") and "main;heavy;mix;spin" in line for line in out.read_text().splitlines())
     shown = subprocess.run(
         [*INVIVO, "profile", "-F", "499", "-c", command], capture_output=True, text=True, check=False
     ).stdout
