@@ -43,6 +43,8 @@ LEFT_OUT = {
     "tests/kernel/test_unwinding.py::test_share_of_whole_stacks": (
         "programs of half a second; an emulated processor takes longer to read their tables"
     ),
+    "tests/kernel/test_python_frames.py": "processes of an interpreter; one and a hostile one do",
+    "tests/kernel/test_python_profile.py": "measures shares of time, by starts of the commands",
     "tests/kernel/test_cli.py": "80 starts of the commands, to see options, messages and streams",
     "tests/kernel/test_killed.py::test_nothing_is_left": "200 starts of the command; what the kernel frees is the same",
     "tests/kernel/test_real_programs.py::test_postgresql": "making a database takes minutes there",
@@ -64,6 +66,8 @@ LEFT_OUT = {
 # Beginnings of the names of tests that run all the same: those that prove a row of the matrix on each kernel.
 KEPT = (
     "tests/kernel/test_bpftrace_words.py::test_bpftrace[probes",
+    "tests/kernel/test_python_frames.py::test_names_in_order[/usr/bin/python3.11]",
+    "tests/kernel/test_python_frames.py::test_broken_memory_is_harmless[frames in a circle]",
     "tests/kernel/test_trials.py::test_tests",
     "tests/kernel/test_trials.py::test_benchmarks",
     "tests/kernel/test_uprobe_args.py::test_numbers_in_registers_and_on_the_stack[-O2]",
@@ -76,6 +80,7 @@ KEPT = (
 
 # Tests of tests/kernel that may run nowhere, on the machine and in all guests, and why.
 RAN_NOWHERE: dict[str, str] = {
+    "tests/kernel/test_python_profile.py::test_trampolines": "Debian 12 has no CPython 3.12",
     "tests/kernel/test_manual_examples.py::test_example[override]": (
         "Debian's kernels are built without CONFIG_FUNCTION_ERROR_INJECTION"
     ),

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from glob import glob
 from pathlib import Path
 
 import pytest
 
 from invivo.events import Ended, Frame, MapSnapshot, Stack
+from python_interpreters import INTERPRETERS
 from running import session
-
-DEBIAN = "/usr/bin/python3.11"
-PROVEN = ("3.11", "3.12", "3.13")
-
-
-def _interpreters() -> list[str]:
-    """The distribution's, and those that are beside this one: the table of what is proven names their versions."""
-    found = sorted(
-        path
-        for version in PROVEN
-        for path in glob(
-            f"{os.environ.get('PYENV_ROOT', os.path.expanduser('~/.pyenv'))}/versions/{version}.*/bin/python"
-        )
-    )
-    return [DEBIAN, *found]
-
-
-def _label(path: str) -> str:
-    return path if path == DEBIAN else path.split("/")[-3]
-
-
-INTERPRETERS = [
-    pytest.param(
-        path,
-        id=_label(path),
-        marks=pytest.mark.skipif(not os.path.exists(path) and not os.environ.get("CI"), reason=f"there is no {path}"),
-    )
-    for path in _interpreters()
-]
 
 PROGRAM = """
 import os, threading, time

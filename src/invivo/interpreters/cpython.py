@@ -24,6 +24,7 @@ from invivo.ir import helpers
 from invivo.ir.builder import Builder
 from invivo.ir.layout import LossKind, MapSpec, MapType
 from invivo.ir.ops import BinaryOp, CompareOp, Kind, Operand, Value
+from invivo.stacks import FrameKind
 
 # -- the offsets -------------------------------------------------------------------------------
 
@@ -483,6 +484,7 @@ def _take_text(b: Builder, state: _State, number: int, failed: str) -> None:
 
 INTERPRETER: Final = Interpreter(
     "pystack, pystack(limit): the functions of Python that the thread runs, in CPython 3.11 to 3.13; at most 127",
+    FrameKind.PYTHON,
     PROCESSES,
     CODES,
     is_candidate,

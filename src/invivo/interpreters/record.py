@@ -20,6 +20,7 @@ from invivo.ir.builder import Builder
 from invivo.ir.layout import LossKind, MapSpec
 from invivo.ir.ops import Operand, Value
 from invivo.record import Record
+from invivo.stacks import FrameKind
 
 HEADER: Final = struct.Struct("<QQQ")
 CODE_KEY: Final = struct.Struct("<QQ")
@@ -62,6 +63,7 @@ class Interpreter(Record, eq=False):
     """
 
     doc: str
+    kind: FrameKind
     processes: MapSpec
     codes: MapSpec
     is_candidate: Callable[[str], bool]  # by a file's path: others are not opened

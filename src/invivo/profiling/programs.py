@@ -17,11 +17,17 @@ STATES = {"S": 0x01, "D": 0x02, "T": 0x04, "t": 0x08, "P": 0x40, "I": 0x80}
 _REPORTED = 0xFF
 
 
+def kept(builtin: str) -> str:
+    """Return the map that keeps the frames of interpreted code of threads that wait."""
+    return f"@{builtin}"
+
+
 class Stacks(Record):
     """What is recorded of a stack, and when it is looked at.
 
     ``by``: "comm", "pid" or "tid": what stacks are told apart by. ``seconds``: how long, 0 for no end.
     ``unwind``: how callers in user space are found, a value of the configuration's ``user_stack``.
+    ``interpreted``: the builtin values that have the frames of interpreted code.
     ``interval_ms``: how often what has been collected is taken out of the kernel: names are looked up then.
     """
 
@@ -30,13 +36,15 @@ class Stacks(Record):
     user: bool = True
     seconds: float = 0
     unwind: str = "dwarf"
+    interpreted: tuple[str, ...] = ()
     interval_ms: int = 1000
 
 
 def key_parts(stacks: Stacks) -> tuple[str, ...]:
     """Return what a key of the map consists of, in order."""
     parts = {"comm": ("comm",), "pid": ("comm", "pid"), "tid": ("comm", "pid", "tid")}[stacks.by]
-    return (*parts, *(("kstack",) if stacks.kernel else ()), *(("ustack",) if stacks.user else ()))
+    user = ("ustack", *stacks.interpreted) if stacks.user else ()
+    return (*parts, *(("kstack",) if stacks.kernel else ()), *user)
 
 
 def event_program(probe: str, weight: str, stacks: Stacks, *, condition: str = "") -> str:
@@ -75,8 +83,10 @@ def wait_program(stacks: Stacks, waits: Waits) -> str:
     process that is not traced: so the probe is not filtered itself.
     """
     own = {COMM: "comm", KERNEL: "kstack", USER: "ustack", PID: "pid"}
+    own |= {kept(builtin): builtin for builtin in stacks.interpreted}
     parts = [name for name, value in own.items() if value in key_parts(stacks)]
     keys = {"comm": COMM, "pid": PID, "kstack": KERNEL, "ustack": USER}
+    keys |= {builtin: kept(builtin) for builtin in stacks.interpreted}
     keys |= {"waker": WAKER, "waker_kstack": WAKER_KERNEL, "waker_ustack": WAKER_USER}
     key = ", ".join("$next" if part == "tid" else f"{keys[part]}[$next]" for part in wait_key(stacks, waits))
     wakers = [WAKER, *([WAKER_KERNEL] if stacks.kernel else []), *([WAKER_USER] if stacks.user else [])]

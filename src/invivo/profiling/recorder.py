@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from invivo.events import Attached, Complaint, Ended, Event, Frame, Loss, MapSnapshot, Stack, Value
 from invivo.formats.rust_names import readable_rust
 from invivo.formats.stacks.folded import is_python
+from invivo.interpreters.record import find_interpreter
 from invivo.ir.layout import LossKind
 from invivo.output.losses import describe_loss
 from invivo.output.sink import Stream
 from invivo.output.terminal import display
 from invivo.output.text import complaint_text
-from invivo.profiling.programs import BEGAN, COMM, KERNEL, MAP, PID, USER, WAKER, WAKER_KERNEL, WAKER_USER, Waits
+from invivo.profiling.mixing import mixed
+from invivo.profiling.programs import BEGAN, COMM, KERNEL, MAP, PID, USER, WAKER, WAKER_KERNEL, WAKER_USER, Waits, kept
 from invivo.profiling.waiting import Waiters
 from invivo.record import Record
 from invivo.stacks import SEPARATOR, TRUNCATED, FrameKind, Profile, ProfileBuilder, Quality
@@ -78,23 +80,51 @@ class StackReader:
         pairs = [self._index(frame, kernel=True) for frame in reversed(frames)]
         return [index for index, _ in pairs], any(nameless for _, nameless in pairs)
 
-    def user(self, stack: Stack) -> tuple[list[int], bool, bool]:
-        """Return a user stack outermost first, whether a frame has no name, and whether its beginning is missing."""
+    def user(self, stack: Stack, interpreted: Sequence[Stack] = ()) -> tuple[list[int], bool, bool]:
+        """Return a user stack outermost first, whether a frame has no name, and whether its beginning is missing.
+
+        ``interpreted``: the frames of interpreted code of the same thread, which have their places in it.
+        """
         frames = stack.frames
         if not frames:
             return [], False, False
-        pairs = [self._index(frame, kernel=False) for frame in reversed(frames)]
-        if self._by_tables:
-            cut = not stack.complete and not (frames[-1].symbol and is_first(frames[-1]))
-        else:
-            cut = len(frames) >= _MOST_FRAMES or not is_first(frames[-1])
+        cut = self._is_cut(stack)
+        inner = next((each for each in interpreted if each.frames), None)
+        if inner is None:
+            return self._native(frames, cut=cut)
+        interpreter = find_interpreter(inner.interpreter)
+        frames = tuple([each for each in frames if not is_python(each.symbol)])  # trampolines for perf, of the same
+        placed = mixed(frames, inner.frames, interpreter.is_loop, complete=not cut)
+        cut = cut and not (placed and placed[-1][1] and inner.complete)
+        indices: list[int] = []
+        nameless = False
+        for place in range(len(placed) - 1, -1, -1):
+            frame, is_interpreted = placed[place]
+            if is_interpreted:
+                indices.append(self._builder.index(interpreted_name(frame), interpreter.kind, frame.module))
+                nameless = nameless or not frame.symbol
+            else:
+                found, _, _ = self._native((frame,), cut=False, innermost=not place)
+                indices += found
+                nameless = nameless or not frame.symbol
+        return ([self._truncated, *indices] if cut else indices), nameless, cut
+
+    def _native(self, frames: Sequence[Frame], *, cut: bool, innermost: bool = True) -> tuple[list[int], bool, bool]:
         if self._lines or self._inlined:
             indices = [
-                index for place in range(len(frames) - 1, -1, -1) for index in self._source(frames[place], not place)
+                index
+                for place in range(len(frames) - 1, -1, -1)
+                for index in self._source(frames[place], innermost and not place)
             ]
         else:
-            indices = [index for index, _ in pairs]
-        return ([self._truncated, *indices] if cut else indices), any(nameless for _, nameless in pairs), cut
+            indices = [self._index(frame, kernel=False)[0] for frame in reversed(frames)]
+        return ([self._truncated, *indices] if cut else indices), not all(frame.symbol for frame in frames), cut
+
+    def _is_cut(self, stack: Stack) -> bool:
+        last = stack.frames[-1]
+        if self._by_tables:
+            return not stack.complete and not (last.symbol and is_first(last))
+        return len(stack.frames) >= _MOST_FRAMES or not is_first(last)
 
     def _source(self, frame: Frame, innermost: bool) -> list[int]:
         """A frame as the source has it: its function, and what was inlined there."""
@@ -173,6 +203,12 @@ def name_of(frame: Frame) -> str:
     if not frame.module:
         return _UNKNOWN
     return f"[{frame.module.rpartition('/')[2]}+{frame.offset:#x}]" if frame.offset else f"[{frame.module}]"
+
+
+def interpreted_name(frame: Frame) -> str:
+    """Return what a function of interpreted code is called: ``run (job.py:12)``, with its first line."""
+    file = frame.module.rpartition("/")[2]
+    return f"{frame.symbol} ({file}:{frame.offset})" if frame.symbol else _UNKNOWN
 
 
 class Recorder:
@@ -279,12 +315,13 @@ class Recorder:
             return
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         count = 0
+        names = {part: _LEFT.get(part, kept(part)) for part in self._recipe.parts}
         entries: list[tuple[tuple[Value, ...] | None, Value]] = []
         for tid, start in began.items():
             waited = now_ns - start if isinstance(start, int) else 0
             if waited < waits.least_ns or (waits.most_ns and waited > waits.most_ns):
                 continue
-            fields = {part: self._left.get(name, {}).get(tid) for part, name in _LEFT.items()} | {"tid": tid}
+            fields = {part: self._left.get(name, {}).get(tid) for part, name in names.items()} | {"tid": tid}
             entries.append((tuple([fields[part] for part in self._recipe.parts]), waited))
             count += 1
         self._take(entries)
@@ -313,7 +350,8 @@ class Recorder:
         truncated = nameless = False
         user, kernel = fields.get("ustack"), fields.get("kstack")
         if isinstance(user, Stack):
-            indices, nameless, truncated = self._stacks.user(user)
+            interpreted = [each for each in fields.values() if isinstance(each, Stack) and each.interpreter]
+            indices, nameless, truncated = self._stacks.user(user, interpreted)
             stack += indices
         if isinstance(kernel, Stack):
             indices, unknown = self._stacks.kernel(kernel)

@@ -13,6 +13,9 @@ from invivo.cli.sources import Messages, Output
 from invivo.cli.stacks.flame import PICTURE, chosen_form, picture_options
 from invivo.cli.tracing import STAGES, Request, trace
 from invivo.diagnostics import SourceFile
+from invivo.interpreters import MODULES as INTERPRETERS
+from invivo.interpreters.record import find_interpreter
+from invivo.kernel.files import read_text
 from invivo.output.flamegraph import FlameOptions, quality_lines
 from invivo.output.profiles import profile_output
 from invivo.output.sink import Sink, Stream
@@ -22,6 +25,7 @@ from invivo.profiling.recorder import Recipe, Recorder
 from invivo.record import replace
 from invivo.runtime.cgroups import members
 from invivo.runtime.process import descendants
+from invivo.runtime.symbols import parse_maps
 from invivo.stacks import Profile
 from invivo.target import Scope
 
@@ -42,6 +46,7 @@ _STACKS = (
     Option(("-K", "--kernel"), help="of the kernel only"),
     Option(("--unwind",), "HOW", "how user stacks are walked: by the files' tables (dwarf, the default: complete)\n"
            "or by frame pointers only (frame-pointer: cheaper)", choices=("dwarf", "frame-pointer")),
+    Option(("--native",), help="no frames of interpreted code (Python), only what the interpreter does"),
     Option(("--inlined",), help="show inlined functions, where there is debug information"),
     Option(("--lines",), help="say the lines of the source, where there is debug information"),
 )  # fmt: skip
@@ -246,7 +251,20 @@ def _stacks(arguments: Arguments, words: Sequence[str]) -> Stacks:
         user=not arguments.has("kernel"),
         seconds=_seconds(words[0]) if words else 0,
         unwind=arguments.value("unwind") or "dwarf",
+        interpreted=() if arguments.has("native") or arguments.has("kernel") else _interpreted(arguments),
     )
+
+
+def _interpreted(arguments: Arguments) -> tuple[str, ...]:
+    """Which interpreters' frames are asked for: all, but only those that a process has if just one is traced."""
+    pid = arguments.value("pid")
+    if pid is None or arguments.has("follow"):
+        return tuple(INTERPRETERS)
+    try:
+        paths = [mapping.path for mapping in parse_maps(read_text(f"/proc/{parse_pid(pid)}/maps"))]
+    except OSError:
+        return ()
+    return tuple(name for name in INTERPRETERS if any(map(find_interpreter(name).is_candidate, paths)))
 
 
 def _seconds(text: str) -> float:

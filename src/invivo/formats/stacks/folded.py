@@ -60,7 +60,11 @@ def kind_of(name: str) -> tuple[str, FrameKind]:
 
 def is_python(name: str) -> bool:
     """Whether a name is spelled as profilers spell functions of Python: ``run (job.py:12)``, ``py::run:job.py``."""
-    return name.startswith("py::") or (".py:" in name[-40:] and name.endswith(")"))
+    if name.startswith("py::"):
+        return True
+    file, _, line = name[:-1].rpartition(":")
+    is_file = file.endswith(".py") or (file.endswith(">") and " (<" in file)  # (<frozen runpy>:65), (<string>:1)
+    return name.endswith(")") and ((is_file and line.isdecimal()) or ".py:" in name[-40:])
 
 
 def _row(text: str, offset: int, path: str) -> tuple[str, float]:
