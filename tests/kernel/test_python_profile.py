@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -126,11 +127,20 @@ def test_trampolines(script: Path, tmp_path: Path) -> None:
     interpreters = installed("3.12")
     if not interpreters:
         pytest.skip("there is no CPython 3.12")
-    command = f"{interpreters[0]} -X perf {script} 0.2"
-    told = _record("profile", "-F", "499", "-U", "--native", "-c", command, out=tmp_path / "x.json")
+    with subprocess.Popen([interpreters[0], "-X", "perf", str(script), "60"]) as target:
+        try:
+            made = Path(f"/tmp/perf-{target.pid}.map")
+            while not made.exists() or "py::spin:" not in made.read_text():
+                assert target.poll() is None
+                time.sleep(0.01)
+            words = ("profile", "-F", "499", "-U", "-p", str(target.pid), "0.5")
+            told = _record(*words, "--native", out=tmp_path / "x.json")
+            found = _record(*words, out=tmp_path / "y.json")
+        finally:
+            target.kill()
+            made.unlink(missing_ok=True)
     kinds = {each.name: each.kind for each in told.functions}
     assert kinds[f"py::spin:{script}"] is FrameKind.PYTHON
-    found = _record("profile", "-F", "499", "-U", "-c", command, out=tmp_path / "y.json")
     assert ("<module>", "main", "heavy", "spin") in _python(found)
     assert not [each.name for each in found.functions if each.name.startswith("py::")]
 

@@ -173,6 +173,8 @@ class Session:
             from invivo.runtime.interpreted import interpreted
 
             self._names.interpret(interpreted(loaded.maps))
+            if self._pid is not None:
+                self._names.observe(self._scope())
         self._observer = Observer(
             self._names, loaded.maps.get(SCOPE_MAP), shows_user_addresses(layout), is_urgent=is_interpreted
         )
