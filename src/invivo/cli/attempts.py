@@ -65,8 +65,12 @@ def _read_tracefs() -> str:
 
 def _sample() -> str:
     task_clock = 1  # PERF_COUNT_SW_TASK_CLOCK, include/uapi/linux/perf_event.h
-    event = perf.open_counter(task_clock, period=1_000_000_000, pid=os.getpid(), cpu=-1)
-    return _attached(ProgramType.PERF_EVENT, lambda program: links.perf_event(program, event))
+    return _attached(
+        ProgramType.PERF_EVENT,
+        lambda program: links.perf_event(
+            program, perf.open_counter(task_clock, period=1_000_000_000, pid=os.getpid(), cpu=-1)
+        ),
+    )
 
 
 def _count_cycles() -> str:
@@ -78,8 +82,13 @@ def _count_cycles() -> str:
 def _watch() -> str:
     written = 2  # HW_BREAKPOINT_W, include/uapi/linux/hw_breakpoint.h
     held = ctypes.c_long(0)
-    event = perf.open_breakpoint(ctypes.addressof(held), ctypes.sizeof(held), written, pid=os.getpid())
-    return _attached(ProgramType.PERF_EVENT, lambda program: links.perf_event(program, event))
+    place = ctypes.addressof(held)
+    return _attached(
+        ProgramType.PERF_EVENT,
+        lambda program: links.perf_event(
+            program, perf.open_breakpoint(place, ctypes.sizeof(held), written, pid=os.getpid())
+        ),
+    )
 
 
 def _attached(kind: ProgramType, attach: Callable[[Program], Link], attach_btf_id: int = 0) -> str:
