@@ -194,27 +194,38 @@ def test_a_running_process_for_some_time(programs: Path, tmp_path: Path) -> None
 
 
 def test_a_process_that_ends_midway_is_a_note(programs: Path, tmp_path: Path) -> None:
-    with subprocess.Popen([programs / "shares", "0.6", "0"]) as target:
-        profile, done = _record("profile", "-p", str(target.pid), "30", out=tmp_path / "x.json")
-    assert "the process has ended" in done.stderr
-    assert profile.total > 0 and _weight(profile, "heavy") > 0
+    out = tmp_path / "x.json"
+    with subprocess.Popen([programs / "shares", "60", "0"]) as target:
+        words = [*INVIVO, "profile", "-v", "-F", "499", "-p", str(target.pid), "-o", str(out), "30"]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr is not None
+            running.stderr.readline()  # it has loaded its programs
+            time.sleep(1.5)
+            target.kill()
+            _, errors = running.communicate(timeout=60)
+    assert running.returncode == 0 and "the process has ended" in errors
+    assert _weight(parse_profile_json(out.read_bytes(), str(out)), "heavy") > 0
 
 
-def test_ctrl_c_keeps_what_there_is(programs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("live", [(), ("--top",)])
+def test_ctrl_c_keeps_what_there_is(programs: Path, tmp_path: Path, live: tuple[str, ...]) -> None:
     out = tmp_path / "x.svg"
-    with subprocess.Popen([programs / "shares", "20", "0"]) as target:
+    with subprocess.Popen([programs / "shares", "60", "0"]) as target:
         try:
-            fast = ("--unwind", "frame-pointer")  # no tables to read: it begins sooner
-            words = [*INVIVO, "profile", "-F", "499", *fast, "-p", str(target.pid), "-o", str(out)]
-            with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
+            words = [*INVIVO, "profile", "-v", "-F", "499", *live, "-p", str(target.pid), "-o", str(out)]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+                assert running.stderr is not None
+                running.stderr.readline()  # it has loaded its programs
                 time.sleep(2.5)
                 running.send_signal(signal.SIGINT)
-                _, errors = running.communicate(timeout=30)
+                shown, errors = running.communicate(timeout=60)
             assert running.returncode == 0, errors
         finally:
             target.kill()
     titles = [each.text or "" for each in ET.parse(out).iter("{http://www.w3.org/2000/svg}title")]
     assert any(title.startswith("heavy (") for title in titles)
+    # Without a terminal the pictures of the live view follow each other.
+    assert ("   self   total  function\n" in shown and " samples in all\n" in shown) == bool(live)
 
 
 def test_folded_text_and_text_for_people(programs: Path, tmp_path: Path) -> None:
@@ -247,7 +258,7 @@ def test_hostile_names_do_no_harm_in_any_output(tmp_path: Path) -> None:
         text = (tmp_path / f"x.{ending}").read_text()
         assert "\x1b" not in text and len(text) < 200_000
     stacks = (tmp_path / "x.folded").read_text().splitlines()
-    assert len(stacks) == len(profile.stacks) and all(re.search(r"^hostile(;\S.*)? \d+$", line) for line in stacks)
+    assert len(stacks) == len(profile.stacks) and all(re.search(r"^[\w.]+(;\S.*)? \d+$", line) for line in stacks)
     drawn = ET.parse(tmp_path / "x.svg")
     assert len(list(drawn.iter("{http://www.w3.org/2000/svg}script"))) == 1
     titles = [each.text or "" for each in drawn.iter("{http://www.w3.org/2000/svg}title")]
