@@ -72,6 +72,7 @@ KEPT = (
     "tests/kernel/test_bpftrace_words.py::test_bpftrace[probes",
     "tests/kernel/test_python_frames.py::test_names_in_order[/usr/bin/python3.11]",
     "tests/kernel/test_python_frames.py::test_broken_memory_is_harmless[frames in a circle]",
+    "tests/kernel/test_python_frames.py::test_the_programs_of_profiles_load",
     "tests/kernel/test_trials.py::test_tests",
     "tests/kernel/test_trials.py::test_benchmarks",
     "tests/kernel/test_uprobe_args.py::test_numbers_in_registers_and_on_the_stack[-O2]",

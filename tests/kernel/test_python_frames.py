@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from invivo.events import Ended, Frame, MapSnapshot, Stack
+from invivo.profiling.programs import Stacks, Waits, event_program, wait_program
 from python_interpreters import INTERPRETERS
 from running import session
 
@@ -214,3 +215,18 @@ def test_broken_memory_is_harmless(hostile: Path, how: str, count: int, names: s
     assert len(stack.frames) == count and {frame.symbol for frame in stack.frames} == names
     assert stack.complete == (not fails and count < 127)
     assert bool(run.losses.get("interpreter-memory")) is fails
+
+
+# -- among native frames -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(event_program("profile:hz:99", "", Stacks(interpreted=("pystack",))), id="profile"),
+        pytest.param(wait_program(Stacks(interpreted=("pystack",)), Waits()), id="offcpu"),
+    ],
+)
+def test_the_programs_of_profiles_load(program: str) -> None:
+    with session(program, command=("true",)) as opened:
+        assert isinstance(list(opened)[-1], Ended)
