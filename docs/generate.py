@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from invivo.lang.config import OPTIONS, Option
-from invivo.library import FEATURE_PROBES, NOT_YET, records
+from invivo.library import FEATURE_PROBES, records
 from invivo.library.aggregations import AGGREGATIONS
 from invivo.library.maps import MAPS
 from invivo.library.output import OUTPUT
@@ -89,9 +89,6 @@ def _reference() -> Iterator[str]:
     yield "| option | default | values | meaning |\n|---|---|---|---|"
     for key, option in OPTIONS.items():
         yield _option(key, option)
-    yield "\n## Not there yet\n"
-    yield f"The language has these, and invivo says so when they are used: {', '.join(sorted(NOT_YET))}.\n"
-    yield "Neither are imports, macros, `fn` subprograms, `typeinfo`, and addresses of variables."
 
 
 def _provider(provider: Provider) -> Iterator[str]:

@@ -42,7 +42,7 @@ LAZY = {
     "probes.debug_files": {"lzma", "zlib"},  # symbols packed into a stripped program; files without a build id
     "output.json_lines": {"time"},  # time series
     "output.ndjson": {"binascii", "time"},  # buffers; the header
-    "runtime.actions": {"invivo.runtime.vector"},  # numpy, at high rates
+    "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector"},  # few write packets; numpy, at high rates
     "runtime.decode": {"socket"},  # network addresses
     "profiling.recorder": {"invivo.profiling.sources"},  # --inlined, --lines
     "runtime.machine": {"invivo.runtime.mappings"},  # stacks of user space

@@ -24,7 +24,8 @@ def _marked(case: Case) -> ParameterSet:
 
 
 @pytest.mark.parametrize("case", [_marked(case) for case in _CASES])
-def test_example(case: Case) -> None:
+def test_example(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where an example may write a file
     command = shlex.split(case.sections.get("command", "")) or None
     unsafe = "unsafe" in case.sections.get("options", "")
     result = run(case.program, command=command, unsafe=unsafe)

@@ -64,6 +64,7 @@ EXCLUDED_FUNCTIONS = {
     "override": _NO_CONTEXT,
     "path": _NO_CONTEXT,
     "socket_cookie": _NO_CONTEXT,
+    "skboutput": _NO_CONTEXT,
     "uaddr": _NO_CONTEXT,
     "write_user": _MEMORY,
     "unwatch": _NO_CONTEXT,

@@ -10,7 +10,7 @@ import pytest
 
 from fixture_target import FixtureTarget, probe_spec
 from invivo.diagnostics import Code, CompileError, SourceFile
-from invivo.library import FEATURE_PROBES, NOT_YET, library
+from invivo.library import FEATURE_PROBES
 from invivo.pipeline import compile_source
 from invivo.probes import providers
 from invivo.probes.provider import Role
@@ -55,11 +55,6 @@ def test_example_of_a_diagnostic(code: str, request: pytest.FixtureRequest) -> N
 def test_the_reference_is_up_to_date() -> None:
     generate = runpy.run_path(str(_DOCS / "generate.py"))
     assert generate["reference"]() == generate["REFERENCE"].read_text(encoding="utf-8"), "run docs/generate.py"
-
-
-def test_what_is_not_there_yet_is_not_there() -> None:
-    names = {name for builtin in library() for name in (builtin.name, *builtin.aliases)}
-    assert not names & NOT_YET
 
 
 _PROBES = {

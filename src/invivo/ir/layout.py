@@ -148,6 +148,12 @@ class Unwatch(Record):
     """Detach the watchpoints at an address; field ``address`` (u64)."""
 
 
+class WritePacket(Record):
+    """Add a packet to a pcap file; fields ``time_ns`` (u64, the boot clock), ``length`` (u32), ``data`` (buffer)."""
+
+    path: str
+
+
 class Complain(Record):
     """``errorf`` and ``warnf``: a formatted text on stderr, with the place it came from.
 
@@ -180,6 +186,7 @@ Action = (
     | Join
     | Exit
     | Unwatch
+    | WritePacket
     | Complain
     | HelperFailed
 )

@@ -30,15 +30,10 @@ _ROOMS: dict[str, str] = {
     "user": "uaddr unwatch",
     "interference": "signal signal_thread override write_user",
     "unwind": "dw_ustack",
+    "packets": "skboutput",
     "kernel": "path socket_cookie percpu_kaddr cgroupid cgroup_path container_of",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
-
-# Functions and values of the language that are not there yet: no typing mistakes.
-_NOT_YET_NAMES = """
-    skboutput
-"""
-NOT_YET: frozenset[str] = frozenset(_NOT_YET_NAMES.split())
 
 # Which kinds of probe have what not all have: for hints and the manual (`Context.features` decides).
 _FUNCTIONS = ("kprobe", "kretprobe", "uprobe", "uretprobe")
@@ -55,7 +50,7 @@ FEATURE_PROBES: dict[str, tuple[str, ...]] = {
     "signal": ("tracepoint", "rawtracepoint", *_FUNCTIONS, "usdt", "fentry", "fexit", *_SAMPLES),
     "override": ("kprobe",),
     "path": ("fentry", "fexit", "iter"),
-    "socket_cookie": ("rawtracepoint", "fentry", "fexit", "iter"),
+    "tracing": ("rawtracepoint", "fentry", "fexit", "iter"),
     "uaddr": ("uprobe", "uretprobe", "usdt"),
     "stacks": (
         "tracepoint",

@@ -197,7 +197,7 @@ KERNEL: tuple[Builtin, ...] = (
         "socket_cookie(sk): the number that the kernel gives a socket for its life",
         _check_cookie,
         _lower_cookie,
-        feature="socket_cookie",
+        feature="tracing",
     ),
     Builtin(
         "percpu_kaddr",

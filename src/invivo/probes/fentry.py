@@ -183,7 +183,7 @@ def _context(point: AttachPoint, facts: Facts) -> Context:
         slot = facts.argument_words(place.program_id, attach_id, slot)
     result = types.of(prototype.result)
     has_result = at_return and result != VOID and not isinstance(result, Struct)
-    features = {"args", "func", "stacks", "signal", "path", "socket_cookie"}
+    features = {"args", "func", "stacks", "signal", "path", "tracing"}
     if has_result:
         features.add("retval")
     return Context(

@@ -76,7 +76,7 @@ def _plan_of(point: AttachPoint, facts: Facts) -> Plan:
         ProgramType.TRACING_ITER,
         attach_id,
         scoped=False,  # it runs in invivo's own process
-        features=frozenset({"ctx", "iter", "path", "socket_cookie"} | ({"pinned"} if point.data.pin else set())),
+        features=frozenset({"ctx", "iter", "path", "tracing"} | ({"pinned"} if point.data.pin else set())),
         context_type=context_pointer(_CONTEXT + kind, facts),
         btf_pointers=True,
         # Behind `meta`. The last call is without an object, so that a program could write a summary.

@@ -154,7 +154,7 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
             ProgramType.TRACING_RAW_TP if own else ProgramType.RAW_TRACEPOINT,
             attach_id if own else 0,
             scoped=True,
-            features=frozenset({"args", "argN", "stacks", "signal"} | ({"socket_cookie"} if own else set())),
+            features=frozenset({"args", "argN", "stacks", "signal"} | ({"tracing"} if own else set())),
             arguments=tuple(
                 Argument(name or f"arg{index}", types.of(type_id), ContextLoad(8 * index, 8))
                 for index, (name, type_id) in enumerate(prototype.parameters)

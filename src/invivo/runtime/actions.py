@@ -73,6 +73,7 @@ class Actions:
         self._bpftrace = bpftrace
         self._names = names
         self._decoders = record_decoders(layout, names)
+        self._packet_files: set[str] = set()  # that have packets of this session
         self._acts = [self._act(record) for record in layout.records]
         self._bulk = self._bulks()
         shown = (kinds.Printf, kinds.PrintValue)
@@ -205,6 +206,8 @@ class Actions:
                 return self._exit
             case kinds.Unwatch():
                 return self._unwatch
+            case kinds.WritePacket(path):
+                return self._write_packet(path)
             case kinds.Complain(form, span, severity, runtime):
                 return self._complain(form, span, severity, runtime=runtime)
             case kinds.HelperFailed():
@@ -301,6 +304,20 @@ class Actions:
         address = values[0]
         assert isinstance(address, int)
         self.unwatched.append(address)
+
+    def _write_packet(self, path: str) -> Act:
+        from invivo.runtime.packets import write_packet  # few programs do
+
+        def act(values: list[Value], flags: int) -> Event | None:
+            time_ns, length, data = values
+            assert isinstance(time_ns, int) and isinstance(length, int) and isinstance(data, bytes)
+            try:
+                write_packet(path, self._packet_files, time_ns, length, data)
+            except OSError as problem:
+                return complaint("ERROR", f"failed to write a packet to '{path}': {_reason(problem)}", None)
+            return None
+
+        return act
 
     def _complain(self, form: Format, span: Span | None, severity: str, *, runtime: bool) -> Act:
         write = compile_format(form, self._text, bpftrace=self._bpftrace).write

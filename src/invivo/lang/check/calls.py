@@ -13,7 +13,7 @@ from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import known_pointer, space_of
 from invivo.lang.check.typeexprs import resolve_type
 from invivo.lang.suggest import nearest
-from invivo.library import FEATURE_PROBES, NOT_YET, find_builtin, function_names
+from invivo.library import FEATURE_PROBES, find_builtin, function_names
 from invivo.library.record import Builtin, Config
 from invivo.library.spelling import spell
 from invivo.target import AttachPoint, Context, Target
@@ -283,14 +283,9 @@ _SHOWN_BY_INVIVO: Final = frozenset(
 def check_call(c: Checker, node: ast.Call) -> Type | None:
     builtin = find_builtin(node.name)
     if builtin is None:
-        if node.name in NOT_YET:
-            why = ": the kernel gives packets to perf buffers only, and invivo reads its own ring"
-            what = f"{node.name}() is not supported{why if node.name == 'skboutput' else ' yet'}"
-            c.diagnostics.error(Code.NOT_SUPPORTED, node.name_span, what)
-        else:
-            near = nearest(node.name, function_names())
-            hint = f"did you mean {near}?" if near else None
-            c.diagnostics.error(Code.UNKNOWN_FUNCTION, node.name_span, f"Unknown function: '{node.name}'", hint)
+        near = nearest(node.name, function_names())
+        hint = f"did you mean {near}?" if near else None
+        c.diagnostics.error(Code.UNKNOWN_FUNCTION, node.name_span, f"Unknown function: '{node.name}'", hint)
         for argument in node.arguments:
             if not isinstance(argument, _TYPES):
                 c.check(argument)

@@ -13,7 +13,7 @@ from invivo.lang.check.scope import Checker
 from invivo.lang.check.spaces import default_space, space_of
 from invivo.lang.check.typeexprs import resolve_type
 from invivo.lang.suggest import nearest
-from invivo.library import NOT_YET, find_builtin, value_names
+from invivo.library import find_builtin, value_names
 from invivo.library.spelling import literal_type, spell
 from invivo.target import OutOfReach
 
@@ -82,9 +82,6 @@ def check_name(c: Checker, node: ast.Name) -> Type | None:
             "sarg* is deleted. This was deprecated in v0.21 and was last available in v0.24.",
             'Use *(reg("sp") + <stack_offset>) instead.',
         )
-        return None
-    if node.name in NOT_YET:
-        c.error(Code.NOT_SUPPORTED, node, f"{node.name} is not supported yet")
         return None
     c.error(Code.UNKNOWN_NAME, node, f"Unknown identifier: '{node.name}'", _name_hint(c, node.name))
     return None
