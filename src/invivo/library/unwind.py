@@ -86,7 +86,9 @@ def walk(emit: Emit, place: Place, limit: int, *, by_frame_pointers: bool) -> No
     work, done, none = b.label("unwind"), b.label("unwound"), b.label("no_user")
     _take_registers(emit, state, work, none)
     b.start(work)
-    emit.repeat(limit, lambda turn: _turn(emit, state, limit, capacity))
+    # A limit that was asked for is no place where a stack is cut: the last frame's caller is not looked for.
+    turns = limit - 1 if limit < DEFAULT_FRAMES else limit
+    emit.repeat(turns, lambda turn: _turn(emit, state, limit, capacity))
     _tell_outcome(emit, state)
     b.jump(done)
     b.start(none)
