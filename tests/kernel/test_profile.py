@@ -289,8 +289,11 @@ def test_sums_of_many_waits(programs: Path, tmp_path: Path, states: str, kinds: 
     took = {name: 1e6 * float(seconds) for name, seconds in map(str.split, done.stdout.splitlines())}
     assert all(took[kind] > 150_000 for kind in ("sleeps", "pipes", "locks", "forks"))
     for kind in kinds:
-        # Some file systems keep nobody waiting; what is shorter than the shortest wait is not in the sum.
-        assert abs(_weight(profile, "main", kind) - took[kind]) < 0.05 * took[kind] + 500, (kind, took)
+        found = _weight(profile, "main", kind)
+        # What is shorter than the shortest wait is not in the sum.
+        assert found < 1.05 * took[kind] + 500, (kind, took)
+        # Some file systems keep nobody waiting; and a virtual disk's work takes the processor away without a switch.
+        assert kind == "syncs" or found > 0.95 * took[kind] - 500, (kind, took)
     if states == "D":
         assert _weight(profile, "sleeps") == _weight(profile, "pipes") == _weight(profile, "locks") == 0
     assert profile.quality.lost == 0
