@@ -112,8 +112,9 @@ class Ring:
             time.sleep(min(timeout_s, _RETRY_S))
 
     def close(self) -> None:
-        """Let go of the mapping; it goes when the last window is gone."""
-        self._data = self._data[:0]
+        """Let go of the mapping, whoever still holds the ring; it goes when the last window is gone."""
+        self._consumer = self._producer = memoryview(bytes(8)).cast("Q")
+        self._data = memoryview(b"")
 
     def strides(self, word: int) -> int:
         """Return how many strides a record takes whose header begins with ``word``."""
