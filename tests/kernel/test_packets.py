@@ -69,3 +69,9 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     program = f'rawtracepoint:net_dev_queue {{ _ = skboutput("{tmp_path}/none/a.pcap", args.skb, 10, 0); }}'
     found = run(program, command=[sys.executable, "-S", "-E", "-c", _SENDER])
     assert found.errors.count("none/a.pcap': No such file or directory") == 3
+
+
+def test_each_argument_is_evaluated_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    sizes = [len(data) for _, _, data in _written(path, "(uint64)(@n++ + 10)", 0)]
+    assert sizes == [10, 11, 12]

@@ -43,12 +43,11 @@ def _lower(emit: Emit, place: Place | None) -> Operand:
     b = emit.b
     literal = emit.literal(2)
     capacity = max(1, min(literal, _MOST_BYTES)) if isinstance(literal, int) else _UNKNOWN_BYTES
-    packet = emit.word(1)
-    offset = emit.word(3)
+    packet, most, offset = emit.word(1), emit.word(2), emit.word(3)
     whole = _member(emit, packet, "len")
     wanted = b.sub(b.sub(whole, _member(emit, packet, "data_len")), offset)  # what the first piece has
     if not isinstance(literal, int):
-        wanted = _choose(b, CompareOp.SLT, wanted, emit.word(2), wanted, emit.word(2))
+        wanted = _choose(b, CompareOp.SLT, wanted, most, wanted, most)
     length = emit.clamp(_choose(b, CompareOp.SLT, wanted, 0, 0, wanted), 0, capacity)
     start = b.add(_member(emit, packet, "data"), offset)
 

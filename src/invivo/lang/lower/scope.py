@@ -28,13 +28,9 @@ def key_of(b: Builder, tgid: Operand) -> Value:
     return key
 
 
-def follow_fork(state: ProgramState, name: str) -> Function:
-    """``sched_process_fork(parent, child)``: a traced group's child group is traced too.
-
-    A child that is not takes its number out of the set: an old entry of it would be stale.
-    """
+def forked_groups(b: Builder, state: ProgramState) -> tuple[Value, Value]:
+    """The groups of ``sched_process_fork(parent, child)``; the program ends there if only a thread was made."""
     _, tgid_offset = task_fields(state)
-    b = Builder(name, FunctionKind.ENTRY, (Kind.CONTEXT,))
     context = b.parameters[0]
     parent = b.load(b.load(context, 0, 8, kind=Kind.BTF), tgid_offset, 4)
     child = b.load(b.load(context, 8, 8, kind=Kind.BTF), tgid_offset, 4)
@@ -43,6 +39,16 @@ def follow_fork(state: ProgramState, name: str) -> Function:
     b.start(thread)
     b.ret(0)
     b.start(group)
+    return parent, child
+
+
+def follow_fork(state: ProgramState, name: str) -> Function:
+    """``sched_process_fork(parent, child)``: a traced group's child group is traced too.
+
+    A child that is not takes its number out of the set: an old entry of it would be stale.
+    """
+    b = Builder(name, FunctionKind.ENTRY, (Kind.CONTEXT,))
+    parent, child = forked_groups(b, state)
     parent_key, child_key = key_of(b, parent), key_of(b, child)
     add, other = b.label("add"), b.label("other")
     member = b.call(helpers.MAP_LOOKUP_ELEM, b.map(SCOPE_MAP), parent_key, kind=Kind.MAP_VALUE_OR_NULL)

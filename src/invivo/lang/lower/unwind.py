@@ -7,7 +7,7 @@ from invivo.ir.builder import Builder
 from invivo.ir.layout import UNWIND_MAP
 from invivo.ir.ops import CompareOp, Function, FunctionKind, Kind, Operand, Value
 from invivo.ir.unwinding import ask
-from invivo.lang.lower.scope import key_of, task_fields
+from invivo.lang.lower.scope import forked_groups, key_of, task_fields
 from invivo.lang.lower.state import ProgramState
 
 
@@ -24,16 +24,8 @@ def _find(b: Builder, key: Value) -> Value:
 
 def inherit_mappings(state: ProgramState, name: str) -> Function:
     """``sched_process_fork(parent, child)``: a new group has the mappings of its parent."""
-    _, tgid_offset = task_fields(state)
     b = Builder(name, FunctionKind.ENTRY, (Kind.CONTEXT,))
-    context = b.parameters[0]
-    parent = b.load(b.load(context, 0, 8, kind=Kind.BTF), tgid_offset, 4)
-    child = b.load(b.load(context, 8, 8, kind=Kind.BTF), tgid_offset, 4)
-    group, thread = b.label("group"), b.label("thread")
-    b.branch(CompareOp.EQ, parent, child, thread, group)
-    b.start(thread)
-    b.ret(0)
-    b.start(group)
+    parent, child = forked_groups(b, state)
     found = _find(b, key_of(b, parent))
     b.call_void(helpers.MAP_UPDATE_ELEM, b.map(UNWIND_MAP), key_of(b, child), found, 0)
     b.ret(0)
