@@ -62,6 +62,17 @@ KEEP void aligned(int size)
 int main(int argc, char **argv) { aligned(argc * 100); sink++; return 0; }
 """
 
+# The calls are the last instructions of their functions, and other functions begin right behind.
+_NEVER_RETURNING = r"""
+#include <stdlib.h>
+__attribute__((noipa, noreturn, aligned(1))) void never(void) { again(); exit(0); }
+__attribute__((noipa, noreturn, aligned(1))) void last(void) { sink++; never(); }
+__attribute__((noipa, aligned(1))) long behind(void) { return sink; }
+__attribute__((noipa, noreturn, aligned(1))) void middle(void) { sink--; last(); }
+__attribute__((noipa, aligned(1))) long far_behind(void) { return sink + 1; }
+int main(int argc, char **argv) { if (argc) middle(); return behind() + far_behind(); }
+"""
+
 _VECTOR = r"""
 KEEP void thrower(int number) { again(); if (number > 100) throw number; sink++; }
 struct shape { virtual ~shape() {} virtual void visit(int number) = 0; };
@@ -123,6 +134,7 @@ WALKED: tuple[Walked, ...] = (
         "-DDEPTH=3", "-fno-omit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables",
     ), ("down",) * 4 + _MAIN),  # that pushes no frame: what called it cannot be known
     Walked("signal", _SIGNAL, (), ("again", "handler", "?", "?", "raise", "interrupted", *_MAIN)),
+    Walked("never-returning", _NEVER_RETURNING, ("-falign-functions=1",), ("again", "never", "last", "middle", *_MAIN)),
     Walked("aligned", _ALIGNED, (), ("again", "use", "aligned", *_MAIN)),
     Walked("virtual", _VECTOR, (), (
         "again()", "thrower(int)", "box::visit(int)", "call(shape&)", *_MAIN,

@@ -149,10 +149,10 @@ def call_frames_of(path: str) -> bytes:
 class Nameless:
     """Names no address: what is read does not depend on this machine."""
 
-    def user(self, pid: int, mapping: PerfMapping | None, address: int) -> Function:
+    def user(self, pid: int, mapping: PerfMapping | None, address: int, *, is_caller: bool) -> Function:
         return Function(mapping.path if mapping is not None else "[unknown]", FrameKind.USER)
 
-    def kernel(self, address: int, text: int, release: str) -> Function:
+    def kernel(self, address: int, text: int, release: str, *, is_caller: bool) -> Function:
         return Function(f"[{address:#x}]", FrameKind.KERNEL)
 
 

@@ -23,14 +23,14 @@ def _stacks(profile: Profile) -> list[tuple[str, float]]:
 class Names:
     """Names an address by the mapping it is in, and the offset in the file."""
 
-    def user(self, pid: int, mapping: PerfMapping | None, address: int) -> Function:
+    def user(self, pid: int, mapping: PerfMapping | None, address: int, *, is_caller: bool) -> Function:
         if mapping is None:
             return Function("[unknown]", FrameKind.USER)
         return Function(
             f"{mapping.path}+{address - mapping.start + mapping.offset:#x}", FrameKind.USER, mapping.build_id
         )
 
-    def kernel(self, address: int, text: int, release: str) -> Function:
+    def kernel(self, address: int, text: int, release: str, *, is_caller: bool) -> Function:
         return Function(f"{release}+{address - text:#x}", FrameKind.KERNEL)
 
 
@@ -87,6 +87,8 @@ def test_a_line_that_is_neither_is_told(text: str, offset: int, reason: str) -> 
 
 # -- perf.data -----------------------------------------------------------------------------------
 
+_KERNEL, _USER = (1 << 64) - 128, (1 << 64) - 512  # PERF_CONTEXT_*, include/uapi/linux/perf_event.h
+
 
 @pytest.mark.parametrize("counts", [False, True])
 def test_stacks_are_named_by_what_was_mapped_at_the_time(counts: bool) -> None:
@@ -116,6 +118,32 @@ def test_what_is_mapped_later_replaces_what_was_there() -> None:
     assert _stacks(parse_perf_data(writer.file(), "x", Names())) == [
         ("[5];/old+0x1000", 1),
         ("[5];[unknown];/old+0x2010;/new+0x0", 1),
+    ]
+
+
+class Calls(Names):
+    """Marks what calls return to."""
+
+    def user(self, pid: int, mapping: PerfMapping | None, address: int, *, is_caller: bool) -> Function:
+        return Function(f"{'>' if is_caller else ''}{address:x}", FrameKind.USER)
+
+    def kernel(self, address: int, text: int, release: str, *, is_caller: bool) -> Function:
+        mark, name = (
+            ">" if is_caller else "",
+            "asm_exc_page_fault" if address & 0xFF == 0xEE else f"k{address & 0xFF:x}",
+        )
+        return Function(f"{mark}{name}" if name.startswith("k") else name, FrameKind.KERNEL)
+
+
+def test_innermost_and_interrupted_code_has_not_called() -> None:
+    """Of all other addresses of a chain the call stands before them."""
+    writer = PerfDataWriter()
+    kernel = 0xFFFFFFFF81000000
+    writer.sample(
+        2, 5, [_KERNEL, kernel + 1, kernel + 2, kernel + 0xEE, kernel + 3, kernel + 4, _USER, 0x10, 0x20, 0x10]
+    )
+    assert _stacks(parse_perf_data(writer.file(), "x", Calls())) == [
+        ("[5];>10;>20;10;>k4;k3;asm_exc_page_fault;>k2;k1", 1),
     ]
 
 

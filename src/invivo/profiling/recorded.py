@@ -23,7 +23,7 @@ class RecordedNames:
         self._binaries: dict[tuple[str, str], Binary | None] = {}
         self._kallsyms: Kallsyms | None = None
         self._shift: int | None = 0
-        self._known: dict[tuple[str, int], Function] = {}
+        self._known: dict[tuple[str, int, bool], Function] = {}
         self._maps: dict[int, PerfMap | None] = {}
 
     def close(self) -> None:
@@ -35,16 +35,16 @@ class RecordedNames:
         if self._kallsyms is not None:
             self._kallsyms.close()
 
-    def user(self, pid: int, mapping: PerfMapping | None, address: int) -> Function:
+    def user(self, pid: int, mapping: PerfMapping | None, address: int, *, is_caller: bool) -> Function:
         if mapping is None:
             return Function("[unknown]", FrameKind.USER)
         if not mapping.path:
-            return self._made(pid, address)
+            return self._made(pid, address - is_caller)
         offset = address - mapping.start + mapping.offset
-        key = mapping.path, offset
+        key = mapping.path, offset, is_caller
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = self._named(mapping, offset)
+            found = self._known[key] = self._named(mapping, offset, is_caller)
         return found
 
     def _made(self, pid: int, address: int) -> Function:
@@ -58,24 +58,26 @@ class RecordedNames:
             return Function("[unknown]", FrameKind.USER)
         return Function(name, FrameKind.PYTHON if is_python(name) else FrameKind.JIT, perf_map.path)
 
-    def _named(self, mapping: PerfMapping, offset: int) -> Function:
+    def _named(self, mapping: PerfMapping, offset: int, is_caller: bool) -> Function:
         key = mapping.path, mapping.build_id
         if key not in self._binaries:
             self._binaries[key] = _opened(mapping)
         binary = self._binaries[key]
-        symbol = binary.symbol(offset)[0] if binary is not None else ""
+        symbol = ""
+        if binary is not None:
+            symbol, _ = binary.caller(offset) if is_caller else binary.symbol(offset)
         if symbol:
             return Function(readable_rust(readable(symbol)), FrameKind.USER, mapping.path)
         if mapping.path.startswith("/") and not mapping.path.startswith("//"):
             return Function(f"[{mapping.path.rpartition('/')[2]}+{offset:#x}]", FrameKind.USER, mapping.path)
         return Function(f"[{mapping.path.strip('[]') or 'unknown'}]", FrameKind.USER)
 
-    def kernel(self, address: int, text: int, release: str) -> Function:
+    def kernel(self, address: int, text: int, release: str, *, is_caller: bool) -> Function:
         if self._kallsyms is None:
             self._kallsyms = Kallsyms()
             self._shift = self._shift_of(text, release)
         if self._shift is not None:
-            symbol, _, module = self._kallsyms.names([address + self._shift])[0]
+            symbol, _, module = self._kallsyms.names([address + self._shift - is_caller])[0]
             if symbol:
                 return Function(symbol, FrameKind.KERNEL, module or "[kernel]")
         return Function(f"[{address:#x}]", FrameKind.KERNEL)

@@ -12,6 +12,11 @@ from invivo.runtime.clocks import format_time, wall_offset_ns
 from invivo.runtime.seams import MappingRecords
 from invivo.runtime.symbols import InterpretedNames, UserSymbols
 
+# What comes next on a kernel stack has called nothing, it was interrupted: arch/x86/include/asm/idtentry.h.
+_INTERRUPTS = "asm_"
+# Put into the places of return addresses: a call does not precede them.
+_TRAMPOLINES = frozenset({"arch_rethook_trampoline", "__kretprobe_trampoline", "return_to_handler"})
+
 
 class SystemNames:
     """Names as the running system knows them; `runtime.decode.Names`."""
@@ -21,6 +26,7 @@ class SystemNames:
         self._demangles = demangles
         self._probes = probes
         self._kernel: dict[int, Frame] = {}
+        self._callers: dict[int, Frame] = {}
         self._kallsyms: Kallsyms | None = None
         self._users: dict[int, str] = {}
         self._user_symbols: UserSymbols | None = None
@@ -43,7 +49,21 @@ class SystemNames:
                 self._kallsyms = Kallsyms()
             for address, (symbol, offset, module) in zip(missing, self._kallsyms.names(missing), strict=True):
                 known[address] = Frame(address, symbol, offset, module or ("[kernel]" if symbol else ""))
-        return tuple([known[address] for address in addresses])
+        found = [known[address] for address in addresses]
+        for place in range(1, len(found)):
+            frame = found[place]
+            if not frame.offset and frame.symbol and not found[place - 1].symbol.startswith(_INTERRUPTS):
+                found[place] = self._callers.get(frame.address) or self._caller(frame)
+        return tuple(found)
+
+    def _caller(self, frame: Frame) -> Frame:
+        """A frame at the start of a function: where the last call of the one before would return to."""
+        assert self._kallsyms is not None
+        ((symbol, offset, module),) = self._kallsyms.names([frame.address - 1])
+        if symbol and frame.symbol not in _TRAMPOLINES:
+            frame = Frame(frame.address, symbol, offset + 1, module or "[kernel]")
+        self._callers[frame.address] = frame
+        return frame
 
     def user_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
         return self._symbols().frames(tgid, addresses)

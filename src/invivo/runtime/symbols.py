@@ -29,6 +29,8 @@ _MOST_PROCESSES = 512
 _VDSO = "[vdso]"
 _MOST_OLDER = 256  # mappings of a process that are remembered
 _REREAD_SECONDS = 0.1  # how often the mappings of a living process are read again for unknown addresses
+# mov $15, %rax; syscall: rt_sigreturn(2), to which signal handlers return. Not by a call: the kernel says so.
+_SIGNAL_RETURN = (bytes.fromhex("48c7c00f0000000f05"), bytes.fromhex("b80f0000000f05"))
 
 
 class Mapping(Record):
@@ -85,6 +87,18 @@ class Binary:
             return "", 0
         return ("", 0) if found is None else (found.name, address - found.address)
 
+    def caller(self, offset: int) -> tuple[str, int]:
+        """As `symbol`, for an offset that a call returns to: if nothing follows the call, it is still its function."""
+        found = self.symbol(offset)
+        if (found[0] and found[1]) or self.returns_from_signal(offset):
+            return found
+        name, distance = self.symbol(offset - 1)
+        return (name, distance + 1) if name else found
+
+    def returns_from_signal(self, offset: int) -> bool:
+        """Whether this is where a signal's handler returns to: what comes next on the stack was interrupted there."""
+        return any(self._data[offset : offset + len(code)] == code for code in _SIGNAL_RETURN)
+
     def build_id(self) -> str:
         """Return the build id as hexadecimal digits, "" if there is none."""
         elf = self._opened()
@@ -120,6 +134,8 @@ class _Process:
         self.starts: list[int] = []
         self.older: list[Mapping] = []  # what it had mapped before, the newest first
         self.frames: dict[int, Frame] = {}
+        self.callers: dict[int, Frame] = {}  # of addresses that calls return to, where it makes a difference
+        self.signals: set[int] = set()  # addresses that handlers of signals return to
         self.read_at = -_REREAD_SECONDS
         self.is_watched = False  # its mappings are told as they come
         self.perf_map: PerfMap | None = None
@@ -133,6 +149,8 @@ class _Process:
         self.mappings = mappings
         self.starts = [mapping.start for mapping in mappings]
         self.frames = {}
+        self.callers = {}
+        self.signals = set()
 
     def add(self, mapping: Mapping) -> None:
         """Take a mapping more; of those that were there what sticks out stays."""
@@ -242,13 +260,44 @@ class UserSymbols:
                     self._find(tgid, process, mapping)
 
     def frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
-        """Return a frame for each address; without a symbol where none is known."""
+        """Return a frame for each address of a stack, the innermost first; without a symbol where none is known.
+
+        All but the first are those that calls return to, except for what a signal has interrupted.
+        """
         self.catch_up()
         process = self._processes.get(tgid)
         if process is None:
             process = self._processes[tgid] = _Process()
         known = process.frames
-        return tuple([known.get(address) or self._frame(tgid, process, address) for address in addresses])
+        found = [known.get(address) or self._frame(tgid, process, address) for address in addresses]
+        for place in range(1, len(found)):
+            frame = found[place]
+            if not (frame.symbol and frame.offset) and addresses[place - 1] not in process.signals:
+                found[place] = process.callers.get(frame.address) or self._caller(tgid, process, frame)
+        return tuple(found)
+
+    def _caller(self, tgid: int, process: _Process, frame: Frame) -> Frame:
+        """A frame whose address is at the start of a function, or outside: where a call returns to."""
+        mapping = process.at(frame.address - 1)
+        if mapping is None:
+            return frame
+        symbol, offset, in_file, module = "", 0, frame.address - mapping.start + mapping.offset, mapping.path
+        if mapping.is_nameless:
+            if process.perf_map is not None:
+                symbol, offset = process.perf_map.name(frame.address - 1)
+                offset, in_file, module = offset + 1, 0, process.perf_map.path
+        else:
+            binary = self._binary(tgid, mapping)
+            if binary is not None:
+                symbol, offset = binary.caller(in_file)
+                if binary.returns_from_signal(in_file):
+                    process.signals.add(frame.address)
+        if not symbol:
+            return frame
+        if self._demangles:
+            symbol = readable(symbol)
+        found = process.callers[frame.address] = Frame(frame.address, symbol, offset, module, in_file)
+        return found
 
     def _frame(self, tgid: int, process: _Process, address: int) -> Frame:
         mapping = process.at(address)

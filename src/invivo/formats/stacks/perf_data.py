@@ -53,11 +53,11 @@ class PerfMapping(Record):
 class Resolver(Protocol):
     """Names addresses: the files are not in the file."""
 
-    def user(self, pid: int, mapping: PerfMapping | None, address: int) -> Function:
+    def user(self, pid: int, mapping: PerfMapping | None, address: int, *, is_caller: bool) -> Function:
         """Return what is at an address of a process; a name in brackets where it has none."""
         ...
 
-    def kernel(self, address: int, text: int, release: str) -> Function:
+    def kernel(self, address: int, text: int, release: str, *, is_caller: bool) -> Function:
         """Return what is at an address of a kernel, whose ``_text`` was at ``text`` (0: unknown)."""
         ...
 
@@ -80,7 +80,7 @@ class _Space:
         self.mappings = mappings
         self.starts = [each.start for each in mappings]
         self.known: dict[bytes, tuple[int, ...]] = {}
-        self.frames: dict[int, int] = {}
+        self.frames: dict[tuple[int, bool], int] = {}
 
     def add(self, mapping: PerfMapping) -> None:
         """Take a mapping more; of those that were there what sticks out stays."""
@@ -114,7 +114,8 @@ class _Reader:
         self._builder = ProfileBuilder()
         self._spaces: dict[int, _Space] = {}
         self._comms: dict[int, int] = {}
-        self._kernel_frames: dict[int, int] = {}
+        self._kernel_frames: dict[tuple[int, bool], int] = {}
+        self._interrupts: set[int] = set()  # what comes next on the stack has not called them
         self._nameless: set[int] = set()
         self._unnamed = 0
         self._lost = 0
@@ -337,27 +338,35 @@ class _Reader:
     def _stack(self, pid: int, space: _Space, chain: bytes) -> tuple[int, ...]:
         stack: list[int] = []
         context = 0
+        is_caller = False
         for (address,) in _QWORD.iter_unpack(chain[: len(chain) // 8 * 8]):
             if address >= _FIRST_CONTEXT:
                 context = address
-            elif context == _CONTEXT_KERNEL or (context != _CONTEXT_USER and address >= 1 << 63):
-                stack.append(self._kernel(address))
+                is_caller = False
+                continue
+            if context == _CONTEXT_KERNEL or (context != _CONTEXT_USER and address >= 1 << 63):
+                stack.append(self._kernel(address, is_caller))
+                is_caller = stack[-1] not in self._interrupts
             else:
-                stack.append(self._user(pid, space, address))
+                stack.append(self._user(pid, space, address, is_caller))
+                is_caller = True
         stack.reverse()
         return tuple(stack)
 
-    def _kernel(self, address: int) -> int:
-        found = self._kernel_frames.get(address)
+    def _kernel(self, address: int, is_caller: bool) -> int:
+        found = self._kernel_frames.get((address, is_caller))
         if found is None:
-            found = self._index(self._resolver.kernel(address, self._text, self._release))
-            self._kernel_frames[address] = found
+            function = self._resolver.kernel(address, self._text, self._release, is_caller=is_caller)
+            found = self._kernel_frames[address, is_caller] = self._index(function)
+            if function.name.startswith("asm_"):
+                self._interrupts.add(found)
         return found
 
-    def _user(self, pid: int, space: _Space, address: int) -> int:
-        found = space.frames.get(address)
+    def _user(self, pid: int, space: _Space, address: int, is_caller: bool) -> int:
+        found = space.frames.get((address, is_caller))
         if found is None:
-            found = space.frames[address] = self._index(self._resolver.user(pid, space.at(address), address))
+            function = self._resolver.user(pid, space.at(address), address, is_caller=is_caller)
+            found = space.frames[address, is_caller] = self._index(function)
         return found
 
     def _index(self, function: Function) -> int:
