@@ -21,6 +21,8 @@ class ProgramType(Enum):
     KPROBE = (2, 0)
     KPROBE_MULTI = (2, 42)
     UPROBE_MULTI = (2, 48)
+    KPROBE_SESSION = (2, 56)
+    UPROBE_SESSION = (2, 57)
     TRACEPOINT = (5, 0)
     PERF_EVENT = (7, 0)
     RAW_TRACEPOINT = (17, 0)
@@ -164,6 +166,18 @@ class ProbeSpec(Record):
     text: str
 
 
+class SessionHalf(Record):
+    """A program that can be one with another, at the entries and returns of the same functions.
+
+    ``program``: what they are together; ``is_return``: BTF id of the kernel's ``bpf_session_is_return``,
+    which tells one from the other.
+    """
+
+    at_return: bool
+    program: ProgramType
+    is_return: int
+
+
 class Plan(Record):
     """One BPF program and the points it serves; the attach cookie is the index into ``points``.
 
@@ -174,6 +188,7 @@ class Plan(Record):
     context: Context
     attach: Record
     cookies: bool  # whether bpf_get_attach_cookie tells the points apart (if there is more than one)
+    session: SessionHalf | None = None
 
 
 class Scope(Enum):

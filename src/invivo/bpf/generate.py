@@ -13,6 +13,7 @@ from invivo.bpf.registers import Allocated, allocate
 from invivo.bpf.select import select
 from invivo.image import FunctionInfo, Image, ProgramImage
 from invivo.ir.program import Entry, Program
+from invivo.record import replace
 
 
 def generate(program: Program) -> Image:
@@ -21,7 +22,10 @@ def generate(program: Program) -> Image:
     Raises `LimitError` where a program needs more stack or longer jumps than there are.
     """
     generator = _Generator(program)
-    programs = tuple(generator.program(entry) for entry in program.entries)
+    entries = program.entries
+    if any(entry.plan.session is not None for entry in entries):
+        entries = generator.join(entries)
+    programs = tuple(generator.program(entry) for entry in entries)
     return Image(programs, program.maps, generator.btf.build(), program.layout, program.license)
 
 
@@ -31,6 +35,22 @@ class _Generator:
         self.compiled: dict[str, Allocated] = {}
         self.callees: dict[str, tuple[str, ...]] = {}
         self.btf = BtfBuilder()
+
+    def join(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        """Return the entries; where one program can do what two would, the two have become one."""
+        from invivo.bpf import sessions
+
+        left = list(entries)
+        for first, second in sessions.pairs(entries, self.functions):
+            alone = self.compile(first.function)
+            self.compiled[alone.name] = sessions.joined(alone, self.compile(second.function), first.plan)
+            if sessions.is_small(self.compiled[alone.name]) and self.depth(alone.name, ()) <= STACK_BYTES:
+                left[left.index(first)] = replace(first, plan=sessions.joined_plan(first.plan, second.plan))
+                left.remove(second)
+                continue
+            self.compiled[alone.name] = alone
+            self.callees.pop(alone.name, None)
+        return tuple(left)
 
     def program(self, entry: Entry) -> ProgramImage:
         names = self.reach(entry.function)

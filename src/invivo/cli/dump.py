@@ -93,6 +93,10 @@ def _attachment(program: ProgramImage) -> str:
             return f"{several}, with the record of each hit"
         case ProgramType.KPROBE_MULTI:
             return f"one kprobe_multi link for {count} functions"
+        case ProgramType.KPROBE_SESSION:
+            return f"one kprobe session link for entry and return of {count // 2} functions"
+        case ProgramType.UPROBE_SESSION:
+            return f"uprobe session links for entry and return of {count // 2} functions"
         case ProgramType.UPROBE_MULTI:
             return f"uprobe_multi links for {count} places"
         case ProgramType.KPROBE:

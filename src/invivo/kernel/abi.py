@@ -87,8 +87,6 @@ LD_IMM64: Final = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 # enum bpf_attach_type
 TRACE_ITER: Final = 28
 PERF_EVENT: Final = 41
-TRACE_KPROBE_MULTI: Final = 42
-TRACE_UPROBE_MULTI: Final = 48
 
 F_KPROBE_MULTI_RETURN: Final = 1
 F_UPROBE_MULTI_RETURN: Final = 1

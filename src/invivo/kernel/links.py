@@ -114,12 +114,13 @@ def uprobe_multi(
 ) -> Link:
     """Attach to many file offsets of a binary with one link (Linux 6.6).
 
+    A program that was loaded as UPROBE_SESSION (Linux 6.13) runs at entries and returns of functions.
     ``pid`` 0 is every process.  Before 6.10 a pid means that one thread, so the program has to
     filter as well.  Raises `NotSupportedError` on an older kernel.
     """
     name = os.fsencode(path) + b"\0"
     offset_array, counter_array, cookie_array = map(_u64_array, (offsets, ref_ctr_offsets, cookies))
-    attributes = _CREATE.pack(program.fd, 0, abi.TRACE_UPROBE_MULTI, 0) + struct.pack(
+    attributes = _CREATE.pack(program.fd, 0, program.attach_type, 0) + struct.pack(
         "<QQQQIIII",
         syscalls.address(name),
         syscalls.address(offset_array),
@@ -138,12 +139,13 @@ def kprobe_multi(
 ) -> Link:
     """Attach to many kernel functions with one link (Linux 5.18, with CONFIG_FPROBE).
 
+    A program that was loaded as KPROBE_SESSION (Linux 6.10) runs at their entries and their returns.
     The kernel wants cookies in the order of the symbols it is given.
     """
     names = [symbol.encode() + b"\0" for symbol in symbols]
     pointers = _u64_array([syscalls.address(name) for name in names])
     cookie_array = _u64_array(cookies)
-    attributes = _CREATE.pack(program.fd, 0, abi.TRACE_KPROBE_MULTI, 0) + struct.pack(
+    attributes = _CREATE.pack(program.fd, 0, program.attach_type, 0) + struct.pack(
         "<IIQQQ",
         abi.F_KPROBE_MULTI_RETURN if retprobe else 0,
         len(symbols),

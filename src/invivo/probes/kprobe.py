@@ -25,11 +25,16 @@ from invivo.probes.provider import (
     module_and_name,
     no_match,
     parse_number,
+    session_half,
     unavailable,
     wrong_number,
 )
 from invivo.record import Record, replace
 from invivo.target import Argument, AttachPoint, Context, ContextLoad, Plan, ProbeSpec, ProgramType
+
+# Up to Linux 6.13 a link has a node for each return that is awaited, 2 for each function and processor, and where
+# none is free a session loses the entry with the return (docs/adr/0011-sessions-for-many-functions.md).
+_SESSION_FUNCTIONS: Final = 16
 
 
 class KernelFunction(Record):
@@ -255,7 +260,9 @@ def _plan_of(
         nmi=True,
     )
     attach = Together(at_return) if together else OneByOne(at_return)
-    return Plan(tuple(points), context, attach, cookies=True)
+    many = together and len(points) >= _SESSION_FUNCTIONS
+    half = session_half(at_return, ProgramType.KPROBE_SESSION, facts) if many else None
+    return Plan(tuple(points), context, attach, cookies=True, session=half)
 
 
 def _place(point: AttachPoint) -> KernelFunction:
@@ -266,8 +273,11 @@ def _place(point: AttachPoint) -> KernelFunction:
 def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
     """Attach to each function. Raises `SyscallError`; then nothing stays attached."""
     if isinstance(plan.attach, Together):
-        symbols = [_place(point).symbol for point in plan.points]
-        return [links.kprobe_multi(program, symbols, cookies=range(len(symbols)), retprobe=plan.attach.at_return)]
+        # A session has each function twice.
+        provider = plan.context.provider
+        symbols = [_place(point).symbol for point in plan.points if point.provider == provider]
+        is_return = plan.attach.at_return and plan.context.program is ProgramType.KPROBE_MULTI
+        return [links.kprobe_multi(program, symbols, cookies=range(len(symbols)), retprobe=is_return)]
     assert isinstance(plan.attach, OneByOne)
     attached: list[Link] = []
     try:

@@ -13,7 +13,7 @@ from invivo.kernel.links import Link
 from invivo.kernel.programs import BpfFunction, Program
 from invivo.probes.kernel_types import KernelTypes
 from invivo.record import Record
-from invivo.target import Argument, AttachPoint, Classic, NoSuchProbeError, Plan, ProbeSpec
+from invivo.target import Argument, AttachPoint, Classic, NoSuchProbeError, Plan, ProbeSpec, ProgramType, SessionHalf
 
 VMLINUX = "vmlinux"  # what the kernel itself is called where modules are named
 
@@ -229,6 +229,14 @@ def parse_number(text: str) -> int | None:
     except ValueError:
         return None
     return value if digits[:1].isdigit() else None
+
+
+def session_half(at_return: bool, program: ProgramType, facts: Facts) -> SessionHalf | None:
+    """Return what lets a program at entries or returns be one with its counterpart; None if the kernel cannot."""
+    if not facts.has(program.name.lower()):
+        return None
+    is_return = facts.types().function_id("bpf_session_is_return")
+    return SessionHalf(at_return, program, is_return) if is_return is not None else None
 
 
 def grouped(points: Sequence[AttachPoint], key: Callable[[AttachPoint], object]) -> list[tuple[AttachPoint, ...]]:

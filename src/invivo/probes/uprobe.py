@@ -18,6 +18,7 @@ from invivo.probes.provider import (
     canonical,
     grouped,
     malformed,
+    session_half,
     wrong_number,
 )
 from invivo.probes.user_code import OneByOne, Together, UserPlace, attach, place_of
@@ -171,7 +172,8 @@ def _plan_of(
         user_arguments=True,
     )
     attach = Together(at_return) if together else OneByOne(at_return)
-    return Plan(tuple(points), context, attach, cookies=True)
+    half = session_half(at_return, ProgramType.UPROBE_SESSION, facts) if together else None
+    return Plan(tuple(points), context, attach, cookies=True, session=half)
 
 
 def _listing_of(provider: str, pattern: tuple[str, ...], facts: Facts, verbose: bool) -> Iterator[Listed]:

@@ -10,7 +10,7 @@ from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
 from invivo.probes.provider import Facts
 from invivo.record import Record
-from invivo.target import AttachPoint, Plan
+from invivo.target import AttachPoint, Plan, ProgramType
 
 
 class UserPlace(Record):
@@ -47,7 +47,10 @@ def attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
     try:
         if isinstance(plan.attach, Together):
             by_path: dict[str, list[tuple[int, int, int]]] = {}
-            for cookie, point in enumerate(plan.points):
+            # A session has each place twice.
+            once = [point for point in plan.points if point.provider == plan.context.provider]
+            is_return = plan.attach.at_return and plan.context.program is ProgramType.UPROBE_MULTI
+            for cookie, point in enumerate(once):
                 place = place_of(point)
                 by_path.setdefault(place.path, []).append((place.offset, cookie, place.semaphore))
             only = pid if pid is not None and _filters_processes(program) else 0
@@ -60,7 +63,7 @@ def attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
                     cookies=cookies,
                     ref_ctr_offsets=semaphores if any(semaphores) else (),
                     pid=only,
-                    retprobe=plan.attach.at_return,
+                    retprobe=is_return,
                 )
                 attached.append(link)
         else:

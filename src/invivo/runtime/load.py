@@ -131,7 +131,9 @@ _REVERSED = frozenset(
     {
         ProgramType.KPROBE,
         ProgramType.KPROBE_MULTI,
+        ProgramType.KPROBE_SESSION,
         ProgramType.UPROBE_MULTI,
+        ProgramType.UPROBE_SESSION,
         ProgramType.TRACING_FENTRY,
         ProgramType.TRACING_FEXIT,
         ProgramType.TRACING_ITER,
