@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from invivo.events import Value
 from invivo.runtime.session import Session
 from invivo.target import ProgramType
 from running import session
-from workloads import build
 
 # A loop and a walk through a map, so that both bodies have functions of their own behind them.
 _ENTRY = "{ @entered[probe] = count(); @now[tid] += 1; for ($i : 0..2) { @turns[func] += $i + 1; } }"
@@ -58,8 +58,8 @@ def test_functions_of_a_program(is_return_first: bool) -> None:
 
 
 @pytest.mark.requires("uprobe_session")
-def test_an_entry_that_answers_the_kernel_stays_alone() -> None:
-    """In a session an entry that returns 1 has no return."""
+def test_what_an_entry_returns_does_not_keep_the_return_away() -> None:
+    """The kernel leaves out the return if a session's program returns 1 at the entry."""
     program = """
         uprobe:libc:labs, uprobe:libc:abs { @entered = count(); return 1; }
         uretprobe:libc:labs, uretprobe:libc:abs { @left = count(); }
@@ -72,11 +72,12 @@ def test_an_entry_that_answers_the_kernel_stays_alone() -> None:
 
 @pytest.mark.requires("kprobe_session", "function_tracer")
 def test_functions_of_the_kernel(tmp_path: Path) -> None:
-    program = f"kprobe:vfs_* {_ENTRY} kretprobe:vfs_* {_RETURN}"
-    command = [str(build("files", tmp_path)), str(tmp_path)]
-    with session(program, command=command) as opened:
-        for _ in opened:
-            pass
+    with session(f"kprobe:vfs_* {_ENTRY} kretprobe:vfs_* {_RETURN}", pid=os.getpid()) as opened:
+        for name in ("a", "b", "a/c"):
+            (tmp_path / name).mkdir()
+        for name in ("a", "a/c", "a", "b"):
+            with suppress(OSError):
+                (tmp_path / name).rmdir()
     assert kinds(opened) == [ProgramType.KPROBE_SESSION]
     (plan,) = (program.plan for program in opened.image.programs if program.order >= 0)
     assert len(plan.points) >= 2 * 16
