@@ -17,6 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Imports inside functions: what only some runs need, and its cost at start-up is measured in
 # milliseconds. In cli/ any command loads only itself.
 LAZY = {
+    "bpf.generate": {"invivo.bpf"},  # entry and return by one program
     "__init__": {"importlib"},  # the public names
     "formats.unwinding.reading": {"invivo.formats.unwinding"},  # the reader for thousands of functions, by numpy
     "formats.elf": {"io"},  # debug information
