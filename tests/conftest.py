@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["INVIVO_CACHE"] = ""  # each recording is a machine's first one, and leaves nothing behind
     if config.pluginmanager.has_plugin("hypothesispytest"):  # a guest does without: the import takes 8 seconds there
         from hypothesis import HealthCheck, settings
 

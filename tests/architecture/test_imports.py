@@ -34,7 +34,8 @@ LAZY = {
     "lang.lower": {"invivo.lang.lower"},  # user stacks without frame pointers, and the session's part of it
     "library.symbols": {"invivo.library.unwind"},
     # user stacks without frame pointers, frames of interpreters
-    "runtime.session": {"invivo.runtime.interpreted", "invivo.runtime.unwinding"},
+    "runtime.session": {"invivo.runtime.interpreted", "invivo.runtime.unwinding.following"},
+    "runtime.unwinding.tables": {"numpy"},  # large tables
     "library.strings": {"socket"},  # network addresses
     "kernel.programs": {"invivo.kernel"},  # probes in modules and in BPF programs
     # probes in user space, and in BPF programs

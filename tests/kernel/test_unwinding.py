@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -136,10 +135,7 @@ _EXPECTED = {
 
 
 def test_share_of_whole_stacks(tmp_path: Path) -> None:
-    """At least 95 of 100 samples of user code reach the bottom, in everything that a shell starts.
-
-    A loaded machine reads tables later, but what is lost thereby is told.
-    """
+    """At least 95 of 100 samples of user code reach the bottom, in everything that a shell starts."""
     built = build_burning(tmp_path)
     python = tmp_path / "shapes.py"
     python.write_text(PYTHON)
@@ -178,10 +174,7 @@ def test_share_of_whole_stacks(tmp_path: Path) -> None:
             seen[process] += round(weight)
     sys.stdout.write(f"{done.stderr}{[(name, whole[name], seen[name], count) for name, count in every.items()]}\n")
     assert every.total() > 500
-    late = re.search(r"(\d+) user stacks cut: no table yet", done.stderr)
-    waiting = int(late[1]) if late is not None else 0
-    assert whole.total() + waiting >= _LEAST_SHARE * every.total()
-    assert whole.total() >= 0.85 * every.total()
+    assert whole.total() >= _LEAST_SHARE * every.total()
     for name in _EXPECTED:
         assert seen[name] > 0.4 * every[name] > 8, name
 

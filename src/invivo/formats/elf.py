@@ -41,6 +41,9 @@ SHF_EXECINSTR: Final = 4
 _PN_XNUM: Final = 0xFFFF
 _SHN_XINDEX: Final = 0xFFFF
 _NT_GNU_BUILD_ID: Final = 3
+_DT_NEEDED: Final = 1
+_DT_STRTAB: Final = 5
+_LONGEST_PATH: Final = 4096
 _DT_SONAME: Final = 14
 _DT_FLAGS_1: Final = 0x6FFFFFFB
 _DF_1_PIE: Final = 0x08000000
@@ -218,6 +221,16 @@ class Elf:
                 content = self._slice(segment.offset, segment.file_size, "the interpreter's name")
                 return bytes(content).partition(b"\0")[0].decode(errors="replace")
         return None
+
+    @property
+    def needed(self) -> list[str]:
+        """The libraries that the dynamic linker loads for it (``libc.so.6``), in its order."""
+        entries = list(self._dynamic())
+        start = self.file_offset(dict(entries).get(_DT_STRTAB, 0))
+        if start is None:
+            return []
+        names = [bytes(self._data[start + at : start + at + _LONGEST_PATH]) for tag, at in entries if tag == _DT_NEEDED]
+        return [name.partition(b"\0")[0].decode(errors="replace") for name in names]
 
     @property
     def is_pie(self) -> bool:

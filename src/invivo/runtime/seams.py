@@ -90,7 +90,7 @@ class MappingRecords(Closeable, Protocol):
 
 
 class StackTables(Closeable, Protocol):
-    """Tables for programs that walk user stacks; see `runtime.unwinding.Unwinder`."""
+    """Tables for programs that walk user stacks; see `runtime.unwinding.following.Unwinder`."""
 
     def expect(self, tgid: int, path: str) -> None: ...
 

@@ -159,7 +159,7 @@ class Session:
         if shows_user_addresses(layout):
             self._named = members(self.options.cgroup) if self.options.cgroup else self._scope()
         if UNWIND_MAP in loaded.maps:
-            from invivo.runtime.unwinding import Unwinder
+            from invivo.runtime.unwinding.following import Unwinder
 
             self._unwinder = Unwinder(loaded.maps, kernel)
             if self._child is not None:

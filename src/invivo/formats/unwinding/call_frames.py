@@ -24,6 +24,8 @@ from invivo.formats.unwinding.rule import (
 from invivo.record import Record
 
 _MOST_REMEMBERED: Final = 32
+_PADDING: Final = bytes(8)  # DW_CFA_nop; enough for the zeros at the end of an operand
+_NOT_UNDERSTOOD: Final = ((0, UNSUPPORTED),)
 _IN_REGISTER: Final = 1 << 8  # with its number, where a `State` says how the return address is found
 
 _DEREFERENCE: Final = 0x06  # DW_OP_deref
@@ -89,11 +91,11 @@ class Interpreter:
 
     def __init__(self, cie: Cie) -> None:
         self._cie = cie
-        self._known: dict[tuple[bytes, int], Rows] = {}
+        self._known: dict[bytes, tuple[Rows, int]] = {}
         self._words: dict[State, int] = {}
         self._initial: State = (UNSUPPORTED, 0, 0, 0, 0, 0, 0)
         try:
-            self._initial = _Run(cie, self._initial, self._words).run(cie.initial, 0)
+            self._initial = _Run(cie, self._initial, self._words).run(cie.initial)
             self.is_usable = True
         except (IndexError, MalformedError):
             self.is_usable = False
@@ -108,16 +110,23 @@ class Interpreter:
 
         Rising offsets, the first 0.  What cannot be understood is one row that says so.
         """
-        known = self._known.get((instructions, size))
+        instructions = instructions.rstrip(b"\0") + _PADDING  # so that what differs in nothing else is equal
+        known = self._known.get(instructions)
         if known is None:
-            try:
-                run = _Run(self._cie, self._initial, self._words)
-                run.run(instructions, size)
-                known = tuple(row for row in run.rows if row[0] < size)
-            except (IndexError, MalformedError):
-                known = ((0, UNSUPPORTED),)
-            self._known[instructions, size] = known
-        return known
+            known = self._known[instructions] = self._run(instructions)
+        rows, end = known
+        if end > size:
+            return _NOT_UNDERSTOOD
+        return rows if rows[-1][0] < size else tuple(row for row in rows if row[0] < size)
+
+    def _run(self, instructions: bytes) -> tuple[Rows, int]:
+        """Return the rows, and how far the instructions go."""
+        try:
+            run = _Run(self._cie, self._initial, self._words)
+            run.run(instructions)
+        except (IndexError, MalformedError):
+            return _NOT_UNDERSTOOD, 0
+        return tuple(run.rows), run.place
 
 
 class _Run:
@@ -135,7 +144,7 @@ class _Run:
     def state(self) -> State:
         return self.kind, self.register, self.offset, self.rbp, self.rbx, self.flags, self.address
 
-    def run(self, data: bytes, size: int) -> State:
+    def run(self, data: bytes) -> State:
         """Run instructions; what is frequent is done here, with as little as possible for each."""
         at, end = 0, len(data)
         factor = self.cie.data_alignment
@@ -169,8 +178,6 @@ class _Run:
                 at += width
             elif code:
                 at = self.other(code, data, at)
-            if self.place > size:
-                raise MalformedError
         self.flush()
         return self.state()
 

@@ -9,7 +9,7 @@ from invivo.formats.elf import MACHINE_X86_64, Elf
 from invivo.formats.unwinding.eh_frame import frame_section, rows_of, scan
 from invivo.formats.unwinding.table import UnwindTable, table_of
 
-_MANY_FUNCTIONS: Final = 8000  # from here on numpy is worth being imported
+_MANY_FUNCTIONS: Final = 2000  # from here on numpy is worth being imported: more files will follow
 _SOME_FUNCTIONS: Final = 500  # if it has been imported
 
 
