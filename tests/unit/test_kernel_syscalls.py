@@ -62,6 +62,14 @@ def test_a_refusal_for_lack_of_privilege_is_its_own_error() -> None:
     assert isinstance(syscalls.perf_error("open x", errno.EACCES), PermissionDeniedError)
 
 
+def test_a_refusal_names_what_is_missing_for_this_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A uprobe by perf needs more than other events of perf."""
+    monkeypatch.setattr(capabilities, "effective", lambda: 1 << capabilities.NUMBERS["CAP_PERFMON"])
+    with pytest.raises(PermissionDeniedError) as caught:
+        raise syscalls.perf_error("open uprobe x", errno.EACCES, ("CAP_PERFMON", "CAP_SYS_ADMIN"))
+    assert str(caught.value.hint).startswith("run as root (missing: CAP_SYS_ADMIN)")
+
+
 def test_a_kernel_without_the_call_does_not_support_it() -> None:
     error = syscalls.bpf_error("load program x", errno.ENOSYS)
     assert isinstance(error, NotSupportedError)
@@ -166,7 +174,7 @@ def test_programs_that_are_too_large(code: int, log: str, expected: bool) -> Non
 def test_the_layout_of_events_is_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def keep(attributes: bytearray, pid: int, cpu: int, what: str) -> int:
+    def keep(attributes: bytearray, pid: int, cpu: int, what: str, needs: tuple[str, ...]) -> int:
         seen.append((bytes(attributes), pid, cpu))
         return 0
 

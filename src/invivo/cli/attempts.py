@@ -131,6 +131,10 @@ def _kprobe_multi() -> str:
     return _attached(ProgramType.KPROBE_MULTI, lambda program: links.kprobe_multi(program, _UNUSED))
 
 
+def _kprobe_session() -> str:
+    return _attached(ProgramType.KPROBE_SESSION, lambda program: links.kprobe_multi(program, _UNUSED))
+
+
 def _at_function(kind: ProgramType) -> str:
     return _attached(kind, links.tracing, _type_number(BtfKind.FUNC, _UNUSED[0]))
 
@@ -167,10 +171,10 @@ def _uprobe(*, retprobe: bool = False) -> str:
     )
 
 
-def _uprobe_multi() -> str:
+def _uprobe_multi(kind: ProgramType = ProgramType.UPROBE_MULTI) -> str:
     path, offset = _start_of_python()
     pid = os.getpid()
-    return _attached(ProgramType.UPROBE_MULTI, lambda program: links.uprobe_multi(program, path, [offset], pid=pid))
+    return _attached(kind, lambda program: links.uprobe_multi(program, path, [offset], pid=pid))
 
 
 def _list_functions() -> str:
@@ -218,10 +222,18 @@ ATTEMPTS: Final = (
     ),
     Attempt("probe a kernel function (kprobe)", _kprobe, _LOAD, needed=False),
     Attempt("probe its return (kretprobe)", lambda: _kprobe(retprobe=True), _LOAD, needed=False),
-    Attempt("probe several (kprobe_multi)", _kprobe_multi, _LOAD, needed=False),
+    Attempt("probe several (kprobe_multi)", _kprobe_multi, _LOAD, "the kernel needs CONFIG_FPROBE=y", needed=False),
+    Attempt("entry and return (kprobe_session)", _kprobe_session, _LOAD, "since Linux 6.10", needed=False),
     Attempt("probe a kernel function (fentry)", lambda: _at_function(ProgramType.TRACING_FENTRY), _LOAD, needed=False),
     Attempt("probe its return (fexit)", lambda: _at_function(ProgramType.TRACING_FEXIT), _LOAD, needed=False),
     Attempt("probe this program (uprobe)", _uprobe, _UPROBE, needed=False),
     Attempt("probe its return (uretprobe)", lambda: _uprobe(retprobe=True), _UPROBE, needed=False),
     Attempt("probe this program (uprobe_multi)", _uprobe_multi, _LOAD, needed=False),
+    Attempt(
+        "entry and return (uprobe_session)",
+        lambda: _uprobe_multi(ProgramType.UPROBE_SESSION),
+        _LOAD,
+        "since Linux 6.13",
+        needed=False,
+    ),
 )

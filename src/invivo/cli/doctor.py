@@ -156,9 +156,9 @@ def _attempts() -> Iterator[Finding]:
             yield Finding("tried", attempt.name, OK, attempt.make(), needed=attempt.needed, needs=attempt.needs)
         except (InvivoError, OSError) as problem:
             hint = problem.hint if isinstance(problem, InvivoError) else None
+            told = f"{problem.filename}: {problem.strerror}" if isinstance(problem, OSError) else str(problem)
             verdict = MISSING if attempt.needed else NOTE
-            advice = hint or attempt.advice
-            yield Finding("tried", attempt.name, verdict, str(problem), advice, attempt.needed, attempt.needs)
+            yield Finding("tried", attempt.name, verdict, told, hint or attempt.advice, attempt.needed, attempt.needs)
 
 
 def _features() -> Iterator[Finding]:

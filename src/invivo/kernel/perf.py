@@ -78,7 +78,8 @@ def open_uprobe(path: str, offset: int, *, pid: int = -1, retprobe: bool = False
         config |= 1 << _shift("uprobe", "retprobe")
     name = os.fsencode(path) + b"\0"
     what = f"open uprobe {path}+{offset:#x}"
-    return _open(kind, config, pid, _cpu_for(pid), what, config1=syscalls.address(name), config2=offset)
+    needs = ("CAP_PERFMON", "CAP_SYS_ADMIN")
+    return _open(kind, config, pid, _cpu_for(pid), what, config1=syscalls.address(name), config2=offset, needs=needs)
 
 
 def open_kprobe(symbol: str, offset: int = 0, *, retprobe: bool = False, address: int = 0) -> int:
@@ -104,6 +105,7 @@ def _open(
     config1: int = 0,
     config2: int = 0,
     breakpoint: int = 0,
+    needs: tuple[str, ...] = ("CAP_PERFMON",),
 ) -> int:
     attributes = bytearray(
         _ATTRIBUTES.pack(
@@ -120,7 +122,7 @@ def _open(
             config2,
         )
     )
-    return syscalls.perf_event_open(attributes, pid, cpu, what)
+    return syscalls.perf_event_open(attributes, pid, cpu, what, needs)
 
 
 def _cpu_for(pid: int) -> int:

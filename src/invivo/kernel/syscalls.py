@@ -80,15 +80,20 @@ def bpf(command: int, attributes: bytearray, what: str) -> int:
     return result
 
 
-def perf_event_open(attributes: bytearray, pid: int, cpu: int, what: str) -> int:
-    """Open an event; return a close-on-exec descriptor. ``attributes``: ``struct perf_event_attr``."""
+def perf_event_open(
+    attributes: bytearray, pid: int, cpu: int, what: str, needs: tuple[str, ...] = ("CAP_PERFMON",)
+) -> int:
+    """Open an event; return a close-on-exec descriptor. ``attributes``: ``struct perf_event_attr``.
+
+    ``needs``: the privileges that a refusal is for.
+    """
     gate = _gate.get()
     result = -gate("perf_event_open", 0) if gate is not None else 0
     if not result:
         no_group = -1
         result = call(abi.SYS_PERF_EVENT_OPEN, address(attributes), pid, cpu, no_group, abi.PERF_FLAG_FD_CLOEXEC)
     if result < 0:
-        raise perf_error(what, -result)
+        raise perf_error(what, -result, needs)
     return result
 
 
@@ -133,10 +138,10 @@ def bpf_error(what: str, code: int) -> SyscallError | NotSupportedError:
     return SyscallError(what, code, _HINTS.get(code))
 
 
-def perf_error(what: str, code: int) -> SyscallError | NotSupportedError:
+def perf_error(what: str, code: int, needs: tuple[str, ...] = ("CAP_PERFMON",)) -> SyscallError | NotSupportedError:
     """Return the error for a perf_event_open(2) that failed with an errno."""
     if code in (errno.EPERM, errno.EACCES):
-        hint = privilege_hint(("CAP_PERFMON",), "or see /proc/sys/kernel/perf_event_paranoid")
+        hint = privilege_hint(needs, "or see /proc/sys/kernel/perf_event_paranoid")
         return PermissionDeniedError(what, code, hint)
     if code == errno.ENOSYS:
         return NotSupportedError("the system call perf_event_open(2)", "", "the kernel needs CONFIG_PERF_EVENTS=y")
