@@ -29,7 +29,7 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
       hint: did you mean nsecs?
     """
     kind = f"{diagnostic.severity.value}[{diagnostic.code.value}]"
-    lines = [f"{_place(diagnostic.span)}{kind}: {_printable(_clause(diagnostic.message))}"]
+    lines = [f"{_place(diagnostic.span)}{kind}: {_printable(clause(diagnostic.message))}"]
     if diagnostic.span is not None:
         lines += _marked_line(diagnostic.span)
     for note in diagnostic.notes:
@@ -39,7 +39,7 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
         lines.append(f"  {_place(origin)}note: expanded from here")
         lines += _marked_line(origin)
     if diagnostic.hint:
-        lines.append(f"  hint: {_lines(_clause(diagnostic.hint))}")
+        lines.append(f"  hint: {_lines(clause(diagnostic.hint))}")
     return "\n".join(lines)
 
 
@@ -75,7 +75,7 @@ def _lines(hint: str) -> str:
     return "\n".join(map(_printable, hint.split("\n")))
 
 
-def _clause(message: str) -> str:
+def clause(message: str) -> str:
     """Return a message as it stands after a colon.
 
     Where the neighbour has words for the same thing, messages are written in them, and some of those

@@ -203,12 +203,12 @@ class Scope(Enum):
 class Classic(Record):
     """The neighbour's words for a probe that cannot be had, where they are not our own.
 
-    ``with_args``: the message if the program reads the probe's arguments. ``hint``: instead of ours.
+    ``with_args``: the message if the program reads the probe's arguments. ``hint``: instead of ours; "" for none.
     """
 
     message: str = ""
     with_args: str = ""
-    hint: str = ""
+    hint: str | None = None
 
 
 class NoSuchProbeError(Exception):

@@ -187,7 +187,17 @@ def test_list_finds_words_and_types() -> None:
 def test_list_says_when_there_is_nothing() -> None:
     done = invivo("list", "tracepoint:nope:*")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "invivo list: nothing matches 'tracepoint:nope:*'\n"
+    assert done.stderr == (
+        "invivo list: tracepoint:nope:* cannot be probed on this kernel: no such tracepoint category 'nope'\n"
+    )
+    done = invivo("list", "struct tack_struct", "opennnat")
+    assert (done.stdout, done.returncode) == ("", 1)
+    struct_told, hint, word_told = done.stderr.splitlines()
+    assert (struct_told, word_told) == (
+        "invivo list: nothing matches 'struct tack_struct'",
+        "invivo list: nothing matches 'opennnat'",
+    )
+    assert hint.startswith("hint: did you mean task_struct")
 
 
 def test_doctor() -> None:

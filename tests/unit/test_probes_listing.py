@@ -15,7 +15,7 @@ from fixture_elf import executable
 from fixture_target import FixtureFacts, FixtureTarget, probe_spec
 from invivo.probes.binaries import of_process, parse_ld_cache, resolve
 from invivo.probes.event_format import Shape, parse_format
-from invivo.probes.listing import list_probes
+from invivo.probes.listing import list_probes, why_nothing
 from invivo.probes.machine import Machine
 from invivo.target import NoSuchProbeError
 
@@ -181,3 +181,33 @@ def test_a_name_in_two_modules_asks_for_the_module(provider: str) -> None:
         "ambiguous attach point, please specify module containing the function 'shared'"
     )  # fmt: skip
     assert caught.value.hint == f"{provider}:first:shared or {provider}:second:shared"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message", "hint"),
+    [
+        ("kprob:vfs_read", "Invalid provider: 'kprob'", "did you mean kprobe?"),
+        (
+            "t:shced:*",
+            "tracepoint:shced:* cannot be probed on this kernel: no such tracepoint category 'shced'",
+            "did you mean sched?",
+        ),
+        ("t:sched:nope*", "tracepoint:sched:nope* cannot be probed on this kernel: no tracepoint matches", None),
+        ("hardware:L1-dcach-loads", "L1-dcach-loads is not a hardware probe", "did you mean L1-dcache-loads"),
+        ("uprobe:/nope:f", "uprobe target file '/nope' does not exist or is not executable", None),
+        ("usdt:/bin/demo:demmo:*", "usdt:/bin/demo:demmo:* cannot be probed: /bin/demo has no usdt probes of 'demmo'",
+         "did you mean demo?"),
+        ("usdt:/bin/demo:x:mark", "usdt:/bin/demo:x:mark cannot be probed: /bin/demo has no usdt probes of 'x'",
+         "it has probes of demo"),
+    ],
+)  # fmt: skip
+def test_why_nothing_is_listed(pattern: str, message: str, hint: str | None) -> None:
+    problem = why_nothing(pattern, FixtureTarget().facts)
+    assert problem is not None
+    assert problem.message == message
+    assert (problem.hint or "").startswith(hint or "") and bool(problem.hint) == bool(hint)
+
+
+@pytest.mark.parametrize("pattern", ["nothing_here", "*:nothing_here", "profile:hz:99", "tracepoint:sched"])
+def test_a_pattern_of_which_there_is_nothing_more_to_say(pattern: str) -> None:
+    assert why_nothing(pattern, FixtureTarget().facts) is None

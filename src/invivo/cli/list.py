@@ -52,8 +52,26 @@ def list_probes(words: Sequence[str]) -> int:
     lines = (line for pattern in patterns for line in found(pattern, facts, verbose=verbose))
     if write(lines, arguments.value("format") or "text"):
         return 0
-    sys.stderr.write(f"invivo list: nothing matches {' or '.join(repr(pattern) for pattern in patterns)}\n")
+    for pattern in patterns:
+        sys.stderr.write(_why_nothing(pattern, facts))
     return 1
+
+
+def _why_nothing(pattern: str, facts: Facts) -> str:
+    keyword, _, name = pattern.partition(" ")
+    told, hint = f"nothing matches '{pattern}'", None
+    if name and keyword in ("struct", "union", "enum"):
+        from invivo.cli.type_listing import nearest_type
+
+        hint = nearest_type(keyword, name.strip(), facts)
+    else:
+        from invivo.probes.listing import why_nothing
+        from invivo.rendering import clause
+
+        problem = why_nothing(pattern, facts)
+        if problem is not None:
+            told, hint = clause(problem.message), problem.hint
+    return f"invivo list: {told}\n" + (f"hint: {hint}\n" if hint else "")
 
 
 def _patterns(arguments: Arguments) -> list[str]:

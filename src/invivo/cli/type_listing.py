@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from invivo.formats.btf import Btf, BtfKind, BtfMember, BtfType
 from invivo.probes.kernel_types import KernelTypes
-from invivo.probes.names import matcher
+from invivo.probes.names import did_you_mean, matcher
 from invivo.probes.provider import Facts
 
 _INDENT = " " * 8
@@ -29,6 +29,14 @@ def list_types(keyword: str, pattern: str, facts: Facts, *, verbose: bool) -> It
     found = sorted({pair for kind in _KINDS[keyword] for pair in btf.names(kind, prefix) if matches(pair[0])})
     for name, type_id in found:
         yield declaration(btf, facts.types(), keyword, type_id) if verbose else f"{keyword} {name}"
+
+
+def nearest_type(keyword: str, name: str, facts: Facts) -> str | None:
+    """Return the hint for a type that does not exist, if one's name is near."""
+    btf = facts.btf()
+    if btf is None:
+        return "the kernel was built without types (CONFIG_DEBUG_INFO_BTF)"
+    return did_you_mean(name, {own for kind in _KINDS[keyword] for own, _ in btf.names(kind)})
 
 
 def declaration(btf: Btf, types: KernelTypes, keyword: str, type_id: int) -> str:

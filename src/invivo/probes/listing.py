@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from invivo.diagnostics import SourceFile, Span
 from invivo.errors import NotSupportedError
-from invivo.probes import OF_RETURNS, find, names, providers
+from invivo.probes import OF_RETURNS, expand, find, names, providers
 from invivo.probes.provider import Facts, Listed, Provider
+from invivo.target import NoSuchProbeError, ProbeSpec
 
 
 def list_probes(pattern: str, facts: Facts, *, verbose: bool = False) -> Iterator[Listed]:
@@ -28,6 +30,18 @@ def list_probes(pattern: str, facts: Facts, *, verbose: bool = False) -> Iterato
             # A kernel that does not tell its functions still tells its tracepoints.
             if asked_for:
                 raise
+
+
+def why_nothing(pattern: str, facts: Facts) -> NoSuchProbeError | None:
+    """Return what a program with a pattern as its probe would be told, if that says more than that nothing matches."""
+    head, *fields = pattern.split(":")
+    if not fields or not fields[0] or names.is_wildcard(head):
+        return None
+    try:
+        expand(ProbeSpec(head, tuple(fields), Span(SourceFile("", pattern), 0, len(pattern)), pattern), facts)
+    except NoSuchProbeError as problem:
+        return problem if problem.hint or not problem.malformed or find(head) is None else None
+    return None
 
 
 def _queries(pattern: str, facts: Facts) -> Iterator[tuple[Provider, tuple[str, ...]]]:

@@ -11,6 +11,7 @@ from invivo.formats.elf import Elf
 from invivo.ir.types import Field, Struct
 from invivo.kernel.links import Link
 from invivo.kernel.programs import BpfFunction, Program
+from invivo.probes import names
 from invivo.probes.kernel_types import KernelTypes
 from invivo.record import Record
 from invivo.target import Argument, AttachPoint, Classic, NoSuchProbeError, Plan, ProbeSpec, ProgramType, SessionHalf
@@ -200,14 +201,18 @@ def malformed(message: str, hint: str | None = None, classic: str = "") -> NoSuc
     return NoSuchProbeError(message, hint, malformed=True, classic=Classic(classic))
 
 
-def unavailable(probe: str, reason: str, hint: str | None = None, classic: Classic | None = None) -> NoSuchProbeError:
+def unavailable(
+    probe: str, reason: str, hint: str | None = None, classic: Classic | None = None, where: str = " on this kernel"
+) -> NoSuchProbeError:
     """Return the error for a probe that this machine does not have; ``classic`` is what the neighbour says."""
-    return NoSuchProbeError(f"{probe} cannot be probed on this kernel: {reason}", hint, classic=classic)
+    return NoSuchProbeError(f"{probe} cannot be probed{where}: {reason}", hint, classic=classic)
 
 
-def no_match(probe: str, reason: str, hint: str | None = None) -> NoSuchProbeError:
+def no_match(probe: str, reason: str, hint: str | None = None, where: str = " on this kernel") -> NoSuchProbeError:
     """Return the error for a name or a pattern that is none of this machine's."""
-    return unavailable(probe, reason, hint, Classic(f"No matches for {probe.replace(':', ' ', 1)}."))
+    # The neighbour has no hints for patterns.
+    classic = Classic(f"No matches for {probe.replace(':', ' ', 1)}.", hint="" if names.is_wildcard(probe) else None)
+    return unavailable(probe, reason, hint, classic, where)
 
 
 def canonical(provider: str, fields: Sequence[str]) -> str:

@@ -91,7 +91,10 @@ def _missing(category: str, event: str, facts: Facts) -> Exception:
     """Return the error that says which part of the name is wrong."""
     probe = canonical("tracepoint", (category, event))
     if names.is_wildcard(category) or names.is_wildcard(event):
-        return no_match(probe, "no tracepoint matches")
+        known = {own for own, _ in facts.events("*", "*")}
+        if names.is_wildcard(category) or category in known:
+            return no_match(probe, "no tracepoint matches")
+        return no_match(probe, f"no such tracepoint category '{category}'", names.did_you_mean(category, known))
     classic = Classic(f"Probe does not exist: {probe}", f"Tracepoint not found: {category}:{event}")
     within = [name for _, name in facts.events(category, "*")]
     if within:

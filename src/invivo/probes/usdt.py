@@ -74,11 +74,11 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
     paths = facts.binaries(file)
     if not paths:
         said = f"usdt target file '{file}' does not exist or is not executable"
-        raise unavailable(probe, said, classic=Classic(said))
+        raise unavailable(probe, said, classic=Classic(said), where="")
     if not names.is_wildcard(file):
         paths = paths[:1]
     points: list[AttachPoint] = []
-    known: set[str] = set()
+    known: set[tuple[str, str]] = set()
     for path in paths:
         try:
             elf = facts.elf(path)
@@ -86,11 +86,11 @@ def _expand(spec: ProbeSpec, facts: Facts) -> Sequence[AttachPoint]:
         except (BadFileError, OSError) as error:
             if len(paths) > 1:
                 continue  # a pattern matched something that is no program
-            raise unavailable(probe, _reason(path, error)) from error
-        known |= {each.name for each in found}
+            raise unavailable(probe, _reason(path, error), where="") from error
+        known |= {(each.provider, each.name) for each in found}
         points += _points(path, elf, found, provider, name)
     if not points:
-        raise _missing(probe, paths, known, name)
+        raise _missing(probe, paths, known, provider, name)
     return points
 
 
@@ -153,13 +153,19 @@ def _memory(operand: MemoryOperand, argument: UsdtArgument, probe: UsdtProbe, el
     )
 
 
-def _missing(probe: str, paths: Sequence[str], known: set[str], name: str) -> Exception:
+def _missing(probe: str, paths: Sequence[str], known: set[tuple[str, str]], provider: str, name: str) -> Exception:
+    """Return the error that says which part of the name is wrong."""
     where = paths[0] if len(paths) == 1 else f"{len(paths)} files"
     if not known:
-        return no_match(probe, f"{where} has no usdt probes")
+        return no_match(probe, f"{where} has no usdt probes", where="")
+    providers = {own for own, _ in known}
+    if not any(map(names.matcher(provider), providers)):
+        hint = names.did_you_mean(provider, providers) or f"it has probes of {', '.join(sorted(providers))}"
+        return no_match(probe, f"{where} has no usdt probes of '{provider}'", hint, where="")
     if names.is_wildcard(name):
-        return no_match(probe, f"no usdt probe of {where} matches")
-    return no_match(probe, f"{where} has no usdt probe '{name}'", names.did_you_mean(name, known))
+        return no_match(probe, f"no usdt probe of {where} matches", where="")
+    nearest = names.did_you_mean(name, {own for _, own in known})
+    return no_match(probe, f"{where} has no usdt probe '{name}'", nearest, where="")
 
 
 def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:

@@ -104,7 +104,7 @@ def points_of(
             code = Code.BAD_ATTACH_POINT if error.malformed else Code.NO_MATCH
             said = error.classic
             classic = said.with_args if said.with_args and "args" in body_uses(probe) else said.message
-            hint = said.hint if bpftrace and said.hint else error.hint
+            hint = error.hint if said.hint is None or not bpftrace else said.hint or None
             no_match = (classic or error.message).startswith("No matches for ")
             pruned = pruned or no_match
             if error.malformed or config.missing_probes == "error":
