@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from enum import Enum
 
+from invivo.enums import Enum
 from invivo.record import Record
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from invivo.diagnostics import Span
+from invivo.enums import Enum
 from invivo.ir.layout import Layout, MapSpec
 from invivo.record import Record
 from invivo.target import Plan

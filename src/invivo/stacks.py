@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from enum import Enum
 
+from invivo.enums import Enum
 from invivo.record import Record
 
 _LONGEST_NAME = 4096  # characters; what is longer was made to hurt, and its beginning says enough

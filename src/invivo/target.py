@@ -7,10 +7,10 @@ the running kernel lazily; tests use a small frozen fixture.  Equal answers give
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import Protocol
 
 from invivo.diagnostics import SourceFile, Span
+from invivo.enums import Enum
 from invivo.ir.types import Enumeration, Field, Struct, Type
 from invivo.record import Record
 

@@ -41,8 +41,10 @@ LAZY = {
     # probes in user space, and in BPF programs
     "probes.facts": {"invivo.kernel", "invivo.probes.debug_files", "invivo.probes.user_debug"},
     "runtime.symbols": {"invivo.probes.debug_files"},  # stripped programs
+    "probes.binaries": {"glob"},  # wildcards in paths
     "probes.debug_files": {"lzma", "zlib"},  # symbols packed into a stripped program; files without a build id
     "output.json_lines": {"time"},  # time series
+    "output.outputs": {"invivo.output.json_lines", "invivo.output.ndjson"},  # the other outputs
     "output.ndjson": {"binascii", "time"},  # buffers; the header
     "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector"},  # few write packets; numpy, at high rates
     "runtime.decode": {"socket"},  # network addresses

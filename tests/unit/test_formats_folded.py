@@ -84,7 +84,7 @@ def test_what_is_no_profile_is_told(data: bytes) -> None:
 
 
 _NAMES = st.text(max_size=20) | st.sampled_from(["\x1b[2J", "a;b", "<b>&\"'", "\u202e", "\udc80", "f_[k]", "a 12"])
-_FRAMES = st.lists(st.tuples(_NAMES, st.sampled_from(FrameKind)), min_size=1, max_size=5)
+_FRAMES = st.lists(st.tuples(_NAMES, st.sampled_from(list(FrameKind))), min_size=1, max_size=5)
 _PROFILES = st.lists(st.tuples(_FRAMES, st.integers(1, 10**12)), max_size=5)
 
 

@@ -35,9 +35,9 @@ from invivo.events import (
 )
 from invivo.ir.layout import LossKind
 from invivo.ir.types import StackMode
-from invivo.output.ndjson import Header, json_value
+from invivo.output.ndjson import json_value
 from invivo.output.outputs import SinkOptions, open_sink
-from invivo.output.sink import Dialect
+from invivo.output.sink import Dialect, Header
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
 Json = dict[str, object]

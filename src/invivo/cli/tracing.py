@@ -14,9 +14,8 @@ from invivo.errors import InvivoError, VerifierError
 from invivo.formats.elf import DEBUG_DIRECTORIES
 from invivo.kernel.capabilities import missing
 from invivo.lang.check.options import is_option
-from invivo.output.ndjson import Header
 from invivo.output.outputs import SinkOptions, open_sink
-from invivo.output.sink import Buffering, Dialect, Sink, Stream
+from invivo.output.sink import Buffering, Dialect, Header, Sink, Stream
 from invivo.output.terminal import display
 from invivo.pipeline import Compilation, CompileOptions, compile_source
 from invivo.probes.machine import Machine

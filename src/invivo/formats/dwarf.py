@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from enum import Enum
 from typing import Any, Final
 
 from elftools.dwarf.compileunit import CompileUnit
@@ -20,6 +19,7 @@ from elftools.dwarf.locationlists import BaseAddressEntry, LocationEntry, Locati
 from elftools.dwarf.ranges import BaseAddressEntry as RangeBase
 from elftools.elf.elffile import ELFFile
 
+from invivo.enums import Enum
 from invivo.errors import BadFileError
 from invivo.formats.elf import Elf
 from invivo.record import Record

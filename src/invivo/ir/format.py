@@ -31,7 +31,8 @@ class Format(Record):
         return tuple(piece for piece in self.pieces if not isinstance(piece, str))
 
 
-_DIRECTIVE = re.compile(
+# A text: compiled where the first format is parsed, which is 1 ms that a script without one does not pay.
+_DIRECTIVE = (
     r"%(?P<flags>-?\+? ?#?0?)(?P<width>\*|\d+)?(?:\.(?:\*|\d+))?(?P<length>[hlLjzt]*)"
     r"(?P<conversion>gr|rh|rx|[diouxXeEfFGgaAcspnr%])"
 )
@@ -42,7 +43,7 @@ def parse_format(text: str) -> Format:
     pieces: list[str | Directive] = []
     literal = ""
     position = 0
-    for match in _DIRECTIVE.finditer(text):
+    for match in re.finditer(_DIRECTIVE, text):
         literal += text[position : match.start()]
         position = match.end()
         if match["conversion"] == "%":

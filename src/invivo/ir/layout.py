@@ -5,9 +5,8 @@ Written by the compile side, read by the runtime; no word here of any language.
 
 from __future__ import annotations
 
-from enum import Enum
-
 from invivo.diagnostics import Span
+from invivo.enums import Enum
 from invivo.ir.format import Format
 from invivo.ir.types import Field, Type
 from invivo.record import Record

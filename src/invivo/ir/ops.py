@@ -11,9 +11,8 @@ register unless something takes its address.
 
 from __future__ import annotations
 
-from enum import Enum
-
 from invivo.diagnostics import Span
+from invivo.enums import Enum
 from invivo.record import Record
 
 

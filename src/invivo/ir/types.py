@@ -7,9 +7,9 @@ multi-byte values are little-endian (x86-64).
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import assert_never
 
+from invivo.enums import Enum
 from invivo.record import Record
 
 

@@ -31,19 +31,9 @@ from invivo.events import (
     Value,
 )
 from invivo.output.json_text import exact_number, json_bool, json_null, quote
-from invivo.output.sink import Buffering, Stream, Writer
-from invivo.record import Record
+from invivo.output.sink import Buffering, Header, Stream, Writer
 
 SCHEMA = 1
-
-
-class Header(Record):
-    """What a stream says of itself first. ``sources``: (name, text) of the program."""
-
-    version: str
-    kernel: str
-    sources: tuple[tuple[str, str], ...]
-    arguments: tuple[str, ...]
 
 
 class EventSink:

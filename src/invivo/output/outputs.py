@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from invivo.output.json_lines import JsonSink
-from invivo.output.ndjson import EventSink, Header
-from invivo.output.sink import Buffering, Dialect, Sink, Stream
+from invivo.output.sink import Buffering, Dialect, Header, Sink, Stream
 from invivo.output.terminal import display
 from invivo.output.text import TextSink
 from invivo.record import Record
@@ -53,6 +51,8 @@ def _text(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions
 
 
 def _json(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
+    from invivo.output.json_lines import JsonSink
+
     return JsonSink(
         stream,
         errors,
@@ -66,6 +66,8 @@ def _json(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions
 
 
 def _ndjson(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
+    from invivo.output.ndjson import EventSink
+
     return EventSink(stream, options.header, buffering=options.buffering)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import Protocol
 
+from invivo.enums import Enum
 from invivo.events import Event
+from invivo.record import Record
 
 _FULL_BYTES = 1 << 16
 
@@ -24,6 +25,15 @@ class Buffering(Enum):
     NONE = "none"
     LINE = "line"
     FULL = "full"
+
+
+class Header(Record):
+    """What a stream says of itself first. ``sources``: (name, text) of the program."""
+
+    version: str
+    kernel: str
+    sources: tuple[tuple[str, str], ...]
+    arguments: tuple[str, ...]
 
 
 class Stream(Protocol):

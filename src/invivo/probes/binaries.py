@@ -6,7 +6,6 @@ import os
 import struct
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from glob import glob
 from typing import Final
 
 from invivo.kernel.files import read_bytes, read_text
@@ -89,6 +88,8 @@ def _library(name: str, root: str) -> list[str]:
 
 def _matching(pattern: str) -> list[str]:
     """Return the paths that a pattern matches, as the shell's ``*`` does."""
+    from glob import glob  # 1 ms, for what most scripts do not have
+
     return glob(pattern)
 
 

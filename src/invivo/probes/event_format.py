@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
+from invivo.enums import Enum
 from invivo.ir.types import AddressSpace, Array, Enumeration, Int, Pointer, String, Type, size_bytes
 from invivo.probes.kernel_types import KernelTypes
 from invivo.record import Record

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
 from typing import Protocol
 
+from invivo.enums import Enum
 from invivo.formats.btf import Btf
 from invivo.formats.elf import Elf
 from invivo.ir.types import Field, Struct
