@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from errno import EBADF, EEXIST, EINVAL
+from errno import EBADF, EEXIST, EINVAL, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -177,3 +177,17 @@ def test_a_command_is_watched_from_its_start(watched: tuple[str, str]) -> None:
     assert counts["@[false]"] == "3"
     # The kernel clears the page of the variable when it starts the program.
     assert int(counts["@[true]"]) in (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "hint"),
+    [
+        ("watchpoint:0x1001:8:w { }", EINVAL, "multiple of the length"),
+        (" ".join(f"watchpoint:{place}:8:w {{ }}" for place in range(0x1000, 0x1028, 8)), ENOSPC, "4 places"),
+    ],
+)
+def test_what_the_processor_cannot_watch(program: str, code: int, hint: str) -> None:
+    with pytest.raises(SyscallError) as refused, session(program, pid=os.getpid()):
+        pass
+    assert refused.value.errno == code
+    assert hint in str(refused.value.hint)

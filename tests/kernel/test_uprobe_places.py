@@ -77,6 +77,20 @@ def test_a_cpp_function_that_is_not_there(shapes: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ('cpp:"ns::f(long)"', "there is ns::f(int) and ns::f(double, int, float, char const*, "),
+        ('cpp:"f(long)"', "there is ns::f(int) and "),
+        ('cpp:"ns::C::methd"', "did you mean ns::C::method?"),
+        ('"ns::f(int)"', 'functions of C++ are written uprobe:{program}:cpp:"ns::f(int)"'),
+        ("cpp:ns::f", 'uprobe:{program}:cpp:"ns::f"'),
+    ],
+)
+def test_hints_for_cpp_functions(shapes: str, place: str, hint: str) -> None:
+    assert str(refusal(f"uprobe:{shapes}:{place} {{ }}")[1]).startswith(hint.format(program=shapes))
+
+
+@pytest.mark.parametrize(
     ("place", "message"),
     [
         ("main+2", "Could not add uprobe into middle of instruction: {program}:main+2"),

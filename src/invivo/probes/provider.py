@@ -220,10 +220,10 @@ def canonical(provider: str, fields: Sequence[str]) -> str:
     return ":".join((provider, *fields))
 
 
-def wrong_number(provider: str, expected: str, found: int) -> NoSuchProbeError:
+def wrong_number(provider: str, expected: str, found: int, hint: str | None = None) -> NoSuchProbeError:
     """Return the error for too many or too few parts; ``expected`` is like ``1 or 2``."""
     plural = "" if expected == "1" else "s"
-    return malformed(f"{provider} probe type requires {expected} argument{plural}, found {found}")
+    return malformed(f"{provider} probe type requires {expected} argument{plural}, found {found}", hint)
 
 
 def parse_number(text: str) -> int | None:

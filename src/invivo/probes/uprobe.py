@@ -29,6 +29,7 @@ from invivo.probes.user_places import (
     cpp_functions,
     line_places,
     name_fields,
+    near_signatures,
     parse_line,
     parse_location,
 )
@@ -45,7 +46,8 @@ def _location(spec: ProbeSpec) -> tuple[str, Location]:
     if at and rest and all(number.isdigit() for number in rest):
         return program, parse_line(provider, source, rest)
     if len(fields) > 3:
-        raise wrong_number(provider, "2 or 3", len(fields))
+        hint = f'{provider}:{target}:cpp:"{":".join(rest[1:])}"' if rest[0] == "cpp" else None
+        raise wrong_number(provider, "2 or 3", len(fields), hint)
     cpp = len(rest) == 2
     if cpp and rest[0] != "cpp":
         raise malformed(f"{provider} language must be cpp, found '{rest[0]}'")
@@ -117,10 +119,12 @@ def _missing(provider: str, target: str, paths: Sequence[str], location: Locatio
     if names.is_wildcard(location.function) or names.is_wildcard(target) or location.cpp:
         hint = None
         if location.cpp and not names.is_wildcard(location.function):
-            hint = names.did_you_mean(location.function, _known(paths[:1], facts))
+            hint = near_signatures(location.function, _known(paths[:1], facts))
         return NoSuchProbeError(f"No matches for {provider} {where}:{location.function}.", hint)
     known = _known(paths[:1], facts)
     hint = names.did_you_mean(location.function, known) if known else f"{where} has no symbols"
+    if location.function in known or any(each.startswith(f"{location.function}(") for each in known):
+        hint = f'functions of C++ are written {provider}:{where}:cpp:"{location.function}"'
     return NoSuchProbeError(f"Could not resolve symbol: {where}:{location.function}", hint)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from invivo.errors import BadFileError
 from invivo.formats.elf import Elf
@@ -13,6 +13,9 @@ from invivo.probes.provider import malformed, parse_number
 from invivo.record import Record
 from invivo.target import NoSuchProbeError
 
+# What everybody writes, and what it is with the C++ library of GCC since 5.
+_STRING = ("std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >", "std::string")
+_SHOWN = 3  # functions in a hint
 _UNSAFE_HINT = "--unsafe attaches anyway; a probe inside an instruction makes the traced program crash"
 
 
@@ -202,10 +205,21 @@ def cpp_functions(elf: Elf, wanted: str) -> Iterator[tuple[Symbol, tuple[str, ..
         if wildcard:
             chosen = matches(shown) or matches(function_name(shown))
         else:
-            chosen = plain in (shown.replace(" ", ""), _without_result(shown).replace(" ", ""))
-            chosen = chosen or plain == function_name(shown).replace(" ", "")
+            forms = (shown, _without_result(shown), _without_result(shown).replace(*_STRING), function_name(shown))
+            chosen = plain in (form.replace(" ", "") for form in forms)
         if chosen:
             yield symbol, name_fields(symbol.name, shown)
+
+
+def near_signatures(wanted: str, known: Collection[str]) -> str | None:
+    """Return the hint for a C++ function that is not there: those that have its name, or a name that is near."""
+    name = wanted.partition("(")[0].strip()
+    same = [each for each in known if f"::{function_name(each)}".endswith(f"::{name}")]
+    if not same:
+        return names.did_you_mean(name, map(function_name, known))
+    shown = sorted(same, key=lambda each: (len(each), each))[:_SHOWN]
+    more = f" (and {len(same) - _SHOWN} more)" if len(same) > _SHOWN else ""
+    return f"there is {' and '.join(shown)}{more}"
 
 
 def name_fields(symbol: str, shown: str) -> tuple[str, ...]:

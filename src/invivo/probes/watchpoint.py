@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import Final
 
+from invivo.errors import SyscallError
 from invivo.kernel import cpus, links, perf
 from invivo.kernel.links import Link
 from invivo.kernel.programs import Program
@@ -76,13 +78,31 @@ def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
             watched = point.data
             assert isinstance(watched, Watched)
             for thread, cpu in places:
-                event = perf.open_breakpoint(watched.address, watched.length, watched.access, pid=thread, cpu=cpu)
+                event = _open(watched, thread, cpu)
                 attached.append(links.WatchLink(links.perf_event(program, event, cookie), watched.address))
     except BaseException:
         for link in attached:
             link.close()
         raise
     return attached
+
+
+def _open(watched: Watched, thread: int, cpu: int) -> int:
+    try:
+        return perf.open_breakpoint(watched.address, watched.length, watched.access, pid=thread, cpu=cpu)
+    except SyscallError as error:
+        hint = _REFUSALS.get(error.errno)
+        if hint is None:
+            raise
+        what = f"watch {watched.length} bytes at {watched.address:#x}"
+        raise SyscallError(what, error.errno, hint) from error
+
+
+# What arch/x86/kernel/hw_breakpoint.c and kernel/events/hw_breakpoint.c answer.
+_REFUSALS: Final = {
+    errno.EINVAL: "the address has to be a multiple of the length",
+    errno.ENOSPC: "the processor can watch 4 places at once, and they are taken",
+}
 
 
 def _threads(pid: int) -> list[int]:
