@@ -139,7 +139,7 @@ class Printed(Record):
 class PrintedText(Record):
     """The text of many ``printf`` in a row, for a consumer that wants no more of them than that."""
 
-    data: bytes
+    data: bytes | bytearray
 
 
 class Row(Record):

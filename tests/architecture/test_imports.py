@@ -33,8 +33,12 @@ LAZY = {
     "pipeline": {"invivo.lang.cdecl.header_text", "invivo.lang.expand", "invivo.lang.hoist"},
     "lang.lower": {"invivo.lang.lower"},  # user stacks without frame pointers, and the session's part of it
     "library.symbols": {"invivo.library.unwind"},
-    # user stacks without frame pointers, frames of interpreters
-    "runtime.session": {"invivo.runtime.interpreted", "invivo.runtime.unwinding.following"},
+    # at high rates; user stacks without frame pointers, frames of interpreters
+    "runtime.session": {
+        "invivo.runtime.backlog",
+        "invivo.runtime.interpreted",
+        "invivo.runtime.unwinding.following",
+    },
     "runtime.unwinding.tables": {"numpy"},  # large tables
     "library.strings": {"socket"},  # network addresses
     "kernel.programs": {"invivo.kernel"},  # probes in modules and in BPF programs
@@ -46,7 +50,7 @@ LAZY = {
     "output.json_lines": {"time"},  # time series
     "output.outputs": {"invivo.output.json_lines", "invivo.output.ndjson"},  # the other outputs
     "output.ndjson": {"binascii", "time"},  # buffers; the header
-    "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector"},  # few write packets; numpy, at high rates
+    "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector.text"},  # few do; numpy, at high rates
     "runtime.decode": {"socket"},  # network addresses
     "profiling.recorder": {"invivo.profiling.sources"},  # --inlined, --lines
     "runtime.machine": {"invivo.runtime.mappings"},  # stacks of user space

@@ -126,6 +126,8 @@ def _window(records: list[RecordLayout], count: int, seed: int, *, plain: bool, 
 def _text(actions: Actions, window: memoryview) -> tuple[bytes, int]:
     """The text of all events, and how many of them were made the fast way."""
     text, fast = b"", 0
+    if actions.wants_speed(len(window)):
+        actions.speed_up()
     for seen in actions.handle(window):
         match seen:
             case PrintedText(data):

@@ -39,7 +39,7 @@ class Header(Record):
 class Stream(Protocol):
     """Something bytes can be written to: ``sys.stdout.buffer``, an open file."""
 
-    def write(self, data: bytes, /) -> int | None: ...
+    def write(self, data: bytes | bytearray, /) -> int | None: ...
 
     def flush(self) -> None: ...
 
@@ -73,7 +73,7 @@ class Writer:
         if self._size >= _FULL_BYTES or self._buffering is Buffering.NONE:
             self.push()
 
-    def write_bytes(self, data: bytes) -> None:
+    def write_bytes(self, data: bytes | bytearray) -> None:
         """Write what is much, and encoded."""
         self.push()
         self._stream.write(data)

@@ -45,7 +45,7 @@ class JoinedText(Protocol):
 
     def runs(self, window: memoryview) -> list[tuple[int, int]]: ...
 
-    def text(self, window: memoryview) -> bytes | None: ...
+    def text(self, window: memoryview) -> bytes | bytearray | None: ...
 
 
 class Actions:
@@ -86,8 +86,8 @@ class Actions:
     def handle(self, window: memoryview) -> list[Event]:
         """Do what the records of a window ask for, and return the events that come of it."""
         self._pairs.look(window)
-        vector = self._vector(len(window))
-        if vector is None:
+        vector = self._vectors
+        if vector is None or len(window) < _MANY * self._layout.stride:
             return self._handle_part(window, 0, len(window))
         events: list[Event] = []
         done = 0
@@ -100,17 +100,24 @@ class Actions:
             done = end
         return events + self._handle_part(window, done, len(window))
 
-    def _vector(self, size_bytes: int) -> JoinedText | None:
-        """The fast way to text, for a window with many records; it is there from the first very large one on."""
-        records = size_bytes // self._layout.stride if self._joins_text else 0
+    def wants_speed(self, size_bytes: int) -> bool:
+        """Whether a window of this size is the one from which on `speed_up` is worth its time."""
+        records = size_bytes // self._layout.stride if self._joins_text and self._vectors is None else 0
         if records < _MANY:
-            return None
+            return False
         self._seen += records
-        if self._vectors is None and (records >= _VERY_MANY or self._seen >= _ALL):
-            from invivo.runtime.vector import VectorText
+        return records >= _VERY_MANY or self._seen >= _ALL
 
-            self._vectors = VectorText(self._layout, self._names, self._text, bpftrace=self._bpftrace)
-        return self._vectors
+    def speed_up(self) -> None:
+        """Make the fast way to text ready, which takes a tenth of a second; another thread may do it."""
+        from invivo.runtime.vector.text import VectorText
+
+        self._vectors = VectorText(self._layout, self._names, self._text, bpftrace=self._bpftrace)
+
+    @property
+    def pairs_records(self) -> bool:
+        """Whether `wants_more` can ever be true."""
+        return self._pairs.active
 
     def _handle_part(self, window: memoryview, position: int, end: int) -> list[Event]:
         events: list[Event] = []
@@ -346,16 +353,16 @@ class _Pairs:
         touched = {record.id: _touched(record) for record in layout.records}
         cleared = {name for name, kind in touched.values() if kind is kinds.ClearMap}
         self._touched = {record: what for record, what in touched.items() if what[0] in cleared}
-        self._active = any(kind is kinds.PrintMap for _, kind in self._touched.values())
+        self.active = any(kind is kinds.PrintMap for _, kind in self._touched.values())
         self.taken: set[int] = set()
         self.cleared: set[int] = set()
 
     def look(self, window: memoryview) -> None:
-        if self._active:
+        if self.active:
             self.taken, self.cleared, _ = self._scan(window)
 
     def is_open(self, window: memoryview) -> bool:
-        return self._active and bool(self._scan(window)[2])
+        return self.active and bool(self._scan(window)[2])
 
     def _scan(self, window: memoryview) -> tuple[set[int], set[int], dict[str, int]]:
         taken: set[int] = set()

@@ -63,7 +63,17 @@ class ProgramHandle(Closeable, Protocol):
     def run_time_ns(self) -> int: ...
 
 
-class RingHandle(Closeable, Protocol):
+class WindowReader(Protocol):
+    """What windows of records are read from: the ring, or copies of what was in it first."""
+
+    def window(self, limit_bytes: int = 1 << 22) -> memoryview: ...
+
+    def release(self, size_bytes: int) -> None: ...
+
+    def pending_bytes(self) -> int: ...
+
+
+class RingHandle(WindowReader, Closeable, Protocol):
     """The consumer's side of the ring; see `kernel.ringbuf.Ring`."""
 
     @property
@@ -72,12 +82,6 @@ class RingHandle(Closeable, Protocol):
     def arm(self) -> bool: ...
 
     def disarm(self) -> None: ...
-
-    def window(self, limit_bytes: int = 1 << 22) -> memoryview: ...
-
-    def release(self, size_bytes: int) -> None: ...
-
-    def pending_bytes(self) -> int: ...
 
 
 class MappingRecords(Closeable, Protocol):

@@ -21,14 +21,15 @@ from invivo.runtime.mapread import MapReader
 from invivo.runtime.names import SystemNames
 from invivo.runtime.process import Child, Watch, descendants
 from invivo.runtime.records import record_positions
-from invivo.runtime.seams import Closeable, Kernel, ProgramHandle, RingHandle, StackTables
+from invivo.runtime.seams import Closeable, Kernel, ProgramHandle, RingHandle, StackTables, WindowReader
 from invivo.runtime.symbols import Observer, shows_user_addresses
 from invivo.runtime.trials import Trial
 from invivo.runtime.waiting import Signals, Sleeper
 from invivo.runtime.walk import Walk
 from invivo.values import ValueText
 
-_WINDOW_BYTES = 1 << 18  # of the ring at a time: what is in the events of a window bounds our memory
+_WINDOW_RECORDS = 4096  # of the ring at a time: what is in the events of a window bounds our memory
+_WINDOW_BYTES = 1 << 18, 1 << 22  # least and greatest size of a window
 _BUSY_SECONDS = 0.004  # between looks at the ring while records come
 _IDLE_AFTER_SECONDS = 0.02  # without a record: then the next one is asked for a wakeup
 _IDLE_SECONDS = 0.5  # the longest sleep
@@ -92,6 +93,9 @@ class Session:
         self.pinned: list[str] = []  # paths of what stays
         self._readers: dict[str, MapReader] = {}
         self._ring: RingHandle | None = None
+        self._reader: WindowReader | None = None
+        least, most = _WINDOW_BYTES
+        self._window_bytes = max(least, min(most, _WINDOW_RECORDS * image.layout.stride))
         layout = image.layout
         self._names = SystemNames(layout.probes, layout.settings.max_strlen, demangles=layout.settings.cpp_demangle)
         self._losses = LossWatch((), None)
@@ -153,6 +157,7 @@ class Session:
         )
         if RING_MAP in loaded.maps and layout.stride:
             self._ring = kernel.open_ring(RING_MAP, WAKE_MAP if WAKE_MAP in loaded.maps else None, layout.stride)
+            self._reader = self._ring
         self._sleeper = Sleeper(self._ring)
         losses = loaded.maps.get(LOSSES_MAP)
         self._losses = LossWatch(layout.losses, losses.memory() if losses else None)
@@ -314,7 +319,7 @@ class Session:
                 self.reason = "exit"
             elif ending is not None:
                 self.reason = self.reason or ending  # what is still in the ring is read after detaching
-            elif size < _WINDOW_BYTES // 2:
+            elif size < self._window_bytes // 2 and (self._reader is self._ring or not self._is_behind()):
                 now = time.monotonic()
                 if size:
                     last_record = now
@@ -345,16 +350,19 @@ class Session:
 
     def _drain(self) -> tuple[list[Event], int]:
         """Handle one window of the ring; return the events, and how many bytes there were."""
-        ring = self._ring
+        ring = self._reader
         events: list[Event] = []
         size = 0
         if ring is not None:
-            window = ring.window(_WINDOW_BYTES)
+            window = ring.window(self._window_bytes)
+            if self._actions.wants_speed(len(window)):
+                ring = self._speed_up()
+                window = ring.window(self._window_bytes)
             size = len(window)
             looks = 0
             while size and looks < _PAIR_LOOKS and self._actions.wants_more(window):
                 time.sleep(_PAIR_SECONDS)
-                window = ring.window(_WINDOW_BYTES)
+                window = ring.window(self._window_bytes)
                 size = len(window)
                 looks += 1
             if size:
@@ -368,6 +376,23 @@ class Session:
         events += self._losses.news()
         return events, size
 
+    def _speed_up(self) -> WindowReader:
+        """Make the fast way ready; return what is read from then on."""
+        assert self._ring is not None
+        if self._actions.pairs_records:  # which must not be torn apart
+            self._actions.speed_up()
+            return self._ring
+        from invivo.runtime.backlog import Backlog
+
+        self._reader = backlog = Backlog(self._ring)
+        backlog.during(self._actions.speed_up, self._window_bytes)
+        return backlog
+
+    def _is_behind(self) -> bool:
+        """Whether more is there at once than what the ring has."""
+        assert self._reader is not None and self._ring is not None
+        return self._reader.pending_bytes() > self._ring.pending_bytes()
+
     def _rest(self) -> Iterator[list[Event]]:
         """Everything that is still in the ring when nothing more can come."""
         looks = 0
@@ -377,14 +402,14 @@ class Session:
                 yield events
             if size == 0:
                 looks += 1
-                if self._ring is None or not self._ring.pending_bytes() or looks > _STRAGGLER_LOOKS:
+                if self._reader is None or not self._reader.pending_bytes() or looks > _STRAGGLER_LOOKS:
                     return
                 time.sleep(0.001)
 
     def _discard(self) -> None:
         """What came after exit() does not count."""
-        while self._ring is not None and len(window := self._ring.window(_WINDOW_BYTES)):
-            self._ring.release(len(window))
+        while self._reader is not None and len(window := self._reader.window(self._window_bytes)):
+            self._reader.release(len(window))
 
     def _snapshot(self) -> list[MapSnapshot]:
         snapshots = [self._readers[name].snapshot(at_end=True) for name in sorted(self._readers)]
@@ -398,7 +423,8 @@ class Session:
         if self._ring is None:
             return False
         exits = {record.id for record in self.image.layout.records if isinstance(record.action, Exit)}
-        return bool(exits) and any(record in exits for _, record in record_positions(self._ring.window(_WINDOW_BYTES)))
+        window = self._ring.window(self._window_bytes)
+        return bool(exits) and any(record in exits for _, record in record_positions(window))
 
     def _ending(self) -> str | None:
         """Return why the session should end once the ring is empty, or None."""

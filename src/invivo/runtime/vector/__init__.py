@@ -1,0 +1,1 @@
+"""Many records at once, with numpy: imported when records come in large numbers."""

@@ -1,0 +1,106 @@
+"""Strings up to their terminators, word by word, and values that have names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invivo.ir.format import Directive
+from invivo.runtime.vector.numbers import padded
+from invivo.runtime.vector.rows import Column, Part, Rows, Words, words
+
+_LONGEST = 256  # bytes; longer strings are sought for their terminator one by one, by the plain way
+_ONES = np.uint64(0x0101010101010101)
+_TOPS = np.uint64(0x8080808080808080)
+_NAMES = 1 << 12  # how far apart values with names are at most, to be told apart by a table
+
+
+def _zero_at(byte: int) -> np.uint64:
+    return np.uint64(1 << 8 * byte + 7)
+
+
+def string(piece: Directive, capacity: int, offset: int, cut_at: int | None, trailer: bytes) -> Column:
+    """A string up to its terminator. ``cut_at``: where one stands if the string was probably cut."""
+    count = -(-capacity // 8)
+    last_mask = np.uint64((1 << 8 * (capacity - 8 * (count - 1))) - 1)
+    marker = words(trailer)
+    # Where the first zero byte of the last word is if there is no terminator: behind the end, or nowhere.
+    cut_bits = [_zero_at(capacity % 8) if capacity % 8 else np.uint64(0)]
+    if cut_at is not None:
+        cut_bits.append(_zero_at(cut_at % 8))
+
+    def column(rows: Rows) -> Sequence[Part] | None:
+        made: list[NDArray[np.uint64]] = []
+        going = np.ones(1, bool)  # whose terminator did not come yet
+        lowest = np.zeros(1, np.uint64)
+        for index in range(count):
+            if len(made) * 8 >= _LONGEST:
+                return None
+            word = rows.column("u8", offset + 8 * index).view(np.uint64)
+            if len(going) == 1 and (word == word[0]).all():
+                word = word[:1]  # so far all strings are one
+            if index == count - 1:
+                word = word & last_mask
+            if index:
+                word = np.where(going, word, np.uint64(0))
+            zero = (word - _ONES) & ~word & _TOPS
+            lowest = zero & (np.uint64(0) - zero)
+            made.append(word & ((lowest >> np.uint64(7)) - np.uint64(1)))
+            if index < count - 1:
+                going = going & (zero == 0)
+                if not going.any():
+                    break
+        content = _side_by_side(made)
+        if piece.width and (content & np.uint32(0x80808080)).any():
+            return None  # a width counts characters, not bytes
+        is_cut = going & np.isin(lowest, cut_bits) if going.any() else going
+        if is_cut.any():
+            end = np.where(is_cut[:, None], marker[None, :], np.uint32(0))
+            content = np.concatenate([np.broadcast_to(content, (len(end), content.shape[1])), end], axis=1)
+        parts = padded(piece, b"", content)
+        if len(content) == 1:
+            return [part if isinstance(part, bytes) else part.tobytes().translate(None, b"\0") for part in parts]
+        return parts
+
+    return column
+
+
+def _side_by_side(columns: Sequence[NDArray[np.uint64]]) -> Words:
+    """Columns of eight bytes as rows of words; those of one row are the same in all."""
+    text = np.empty((max(map(len, columns)), len(columns)), np.uint64)
+    for index, column in enumerate(columns):
+        text[:, index] = column
+    return text.view(np.uint32)
+
+
+def named(code: str, offset: int, write: Callable[[int], bytes | None]) -> Column:
+    """Values with names: each different one is written once. None for one that has no fast way."""
+
+    def column(rows: Rows) -> Sequence[Part] | None:
+        values = rows.column(code, offset)
+        low, high = int(values.min()), int(values.max())
+        if low == high:
+            text = write(low)
+            return None if text is None else (text,)
+        if high - low < _NAMES:
+            which: NDArray[np.intp] = (values - values.dtype.type(low)).astype(np.intp)
+            known = np.flatnonzero(np.bincount(which)).tolist()
+            order = np.zeros(high - low + 1, np.intp)
+            order[known] = np.arange(len(known))
+            which = order[which]
+            distinct = [low + value for value in known]
+        else:
+            found, which = np.unique(values, return_inverse=True)
+            distinct = found.tolist()
+        texts: list[bytes] = []
+        for value in distinct:
+            text = write(value)
+            if text is None:
+                return None
+            texts.append(text)
+        longest = max(map(len, texts))
+        return (np.stack([words(text.ljust(longest, b"\0")) for text in texts])[which],)
+
+    return column
