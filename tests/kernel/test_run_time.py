@@ -140,3 +140,15 @@ def test_a_probe_of_a_process_that_is_over_already(capfd: pytest.CaptureFixture[
 def test_exit_statuses(program: str, status: int, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_words(["-q", "-e", program]) & 0xFF == status
     assert bool(capfd.readouterr().err) == (status == 1)
+
+
+def test_elements_of_an_array_in_the_context(capfd: pytest.CaptureFixture[str]) -> None:
+    """A known element is loaded where it is, any other one from a copy of the array."""
+    program = """
+        tracepoint:raw_syscalls:sys_enter /pid == cpid && args.id == 231/ {
+            $i = nsecs > 0 ? 0 : 1;
+            printf("%d %d\\n", args.args[0], args.args[$i]);
+        }
+    """
+    assert run_words(["-q", "-e", program, "-c", "sh -c 'exit 7'"]) == 0
+    assert capfd.readouterr().out == "7 7\n\n"

@@ -270,8 +270,8 @@ class Writes:
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
 
-    def write(self, data: bytes, /) -> int:
-        self.pieces.append(data)
+    def write(self, data: bytes | bytearray, /) -> int:
+        self.pieces.append(bytes(data))
         return len(data)
 
     def flush(self) -> None:

@@ -65,7 +65,7 @@ class OutputFileError(InvivoError):
 class Messages:
     """Standard error, for what is said about a trace: that nobody can read it is no reason to end the trace."""
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | bytearray, /) -> int:
         try:
             sys.stderr.buffer.write(data)
             sys.stderr.buffer.flush()
@@ -100,7 +100,7 @@ class Output:
         except OSError as problem:  # a file system may say only now that there was no space
             raise self._failure(problem) from problem
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | bytearray, /) -> int:
         rest = memoryview(data)
         while rest:
             try:

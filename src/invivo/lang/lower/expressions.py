@@ -21,6 +21,7 @@ from invivo.lang.lower.statements import lower_block_value, lower_if
 from invivo.library.access import common_alignment, load_access, store_text
 from invivo.library.record import Place
 from invivo.library.spelling import PROBE_NAME_CAPACITY
+from invivo.target import ContextAddress, ContextLoad
 
 _ARGUMENT = re.compile(r"arg(\d+)\Z")
 
@@ -56,6 +57,8 @@ def word(body: Body, node: ast.Expr) -> Operand:
         case ast.Member():
             where, bits = memory.locate_member(body, node)
             return memory.read_scalar(body, where, body.type(node), bits)
+        case ast.Index() if (word := _context_element(body, node)) is not None:
+            return word
         case ast.Index() | ast.TupleIndex():
             return memory.read_scalar(body, memory.locate(body, node), body.type(node))
         case ast.Cast():
@@ -326,6 +329,22 @@ def address(body: Body, node: ast.Expr) -> Place:
     place = body.temporary(t.size_bytes(type_))
     body.into(node, type_, place)
     return place
+
+
+def _context_element(body: Body, node: ast.Index) -> Operand | None:
+    """An element of an array in the context itself (``args.args[1]``): loaded from there, the array is not copied."""
+    constant = body.folder(node.index)
+    if not isinstance(constant, int) or not isinstance(node.object, ast.Member) or not is_args(node.object.object):
+        return None
+    argument = memory.find_argument(body, node.object.name)
+    if not isinstance(argument.access, ContextAddress) or not isinstance(argument.type, t.Array):
+        return None
+    element = argument.type.element
+    size = t.size_bytes(element)
+    offset = argument.access.offset + constant * size
+    if not isinstance(element, t.Int) or not 0 <= constant < argument.type.length or offset % size:
+        return None
+    return load_access(body.emit(node), ContextLoad(offset, size, element.signed), element, None)
 
 
 def _is_argument(node: ast.Expr) -> bool:
