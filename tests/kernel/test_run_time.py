@@ -146,7 +146,7 @@ def test_elements_of_an_array_in_the_context(capfd: pytest.CaptureFixture[str]) 
     """A known element is loaded where it is, any other one from a copy of the array."""
     program = """
         tracepoint:raw_syscalls:sys_enter /pid == cpid && args.id == 231/ {
-            $i = nsecs > 0 ? 0 : 1;
+            $i = (uint64)(nsecs == 0);
             printf("%d %d\\n", args.args[0], args.args[$i]);
         }
     """
