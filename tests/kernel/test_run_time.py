@@ -151,4 +151,4 @@ def test_elements_of_an_array_in_the_context(capfd: pytest.CaptureFixture[str]) 
         }
     """
     assert run_words(["-q", "-e", program, "-c", "sh -c 'exit 7'"]) == 0
-    assert capfd.readouterr().out == "7 7\n\n"
+    assert capfd.readouterr().out == "7 7\n\n\n"
