@@ -44,8 +44,8 @@ LAZY = {
     "kernel.programs": {"invivo.kernel"},  # probes in modules and in BPF programs
     # probes in user space, and in BPF programs
     "probes.facts": {"invivo.kernel", "invivo.probes.debug_files", "invivo.probes.user_debug"},
-    "runtime.symbols": {"invivo.probes.debug_files"},  # stripped programs
     "probes.binaries": {"glob"},  # wildcards in paths
+    "runtime.symbols": {"invivo.formats.go_functions", "invivo.probes.debug_files"},  # Go; stripped programs
     "probes.debug_files": {"lzma", "zlib"},  # symbols packed into a stripped program; files without a build id
     "output.json_lines": {"time"},  # time series
     "output.outputs": {"invivo.output.json_lines", "invivo.output.ndjson"},  # the other outputs

@@ -28,6 +28,7 @@ LEFT_OUT = {
     "tests/kernel/test_bpftrace_words.py": "command lines, settings and listings, to see what comes of them",
     "tests/kernel/test_cli_bpftrace.py": "35 starts of the command, to see options, messages and streams",
     "tests/kernel/test_map_json.py": "how maps are written",
+    "tests/kernel/test_real_profiles.py": "programs whose samples are too few on an emulated processor",
     "tests/kernel/test_readme.py": "starts of the commands, to see that they print what the text shows",
     "tests/kernel/test_user_structures.py": "debug information read in user space",
     "tests/kernel/test_differences.py": "starts of the commands, to see what both make of a program",

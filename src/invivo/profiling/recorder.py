@@ -23,7 +23,14 @@ from invivo.stacks import SEPARATOR, TRUNCATED, FrameKind, Profile, ProfileBuild
 _FIRST_FUNCTIONS = frozenset(
     {"_start", "__libc_start_main", "__libc_start_main_impl", "__libc_start_call_main"}
     | {"start_thread", "clone", "clone3", "__clone", "__clone3", "_dl_start_user", "_dl_start", "__restore_rt"}
-    | {"runtime.goexit", "runtime.goexit.abi0", "runtime.mcall", "runtime.rt0_go", "runtime.rt0_go.abi0"}
+    | {
+        "runtime.goexit",
+        "runtime.goexit.abi0",
+        "runtime.mcall",
+        "runtime.mstart",
+        "runtime.rt0_go",
+        "runtime.rt0_go.abi0",
+    }
 )
 _LIBC = ("libc.so", "libc-", "ld-linux", "ld-2", "libpthread", "ld-musl")
 # Losses of whole events; the others make an event's stack shorter, or its names worse.

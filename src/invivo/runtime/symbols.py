@@ -62,6 +62,10 @@ def parse_maps(text: str) -> list[Mapping]:
     return found
 
 
+def _no_function(address: int) -> None:
+    return None
+
+
 class Binary:
     """An ELF file that is mapped by some process; its tables are read when the first name is wanted."""
 
@@ -70,6 +74,7 @@ class Binary:
         self._data = data
         self._elf: Elf | None = None
         self._symbols: SymbolTable | None = None
+        self._functions: Callable[[int], tuple[str, int] | None] | None = None
         self._bad = False
 
     def symbol(self, offset: int) -> tuple[str, int]:
@@ -82,10 +87,25 @@ class Binary:
             if self._symbols is None:
                 self._symbols = elf.symbols()
             found = self._symbols.at(address)
+            if found is not None:
+                return found.name, address - found.address
+            function = self._go_function(elf, address)
         except BadFileError:
             self._bad = True
             return "", 0
-        return ("", 0) if found is None else (found.name, address - found.address)
+        return ("", 0) if function is None else (function[0], address - function[1])
+
+    def _go_function(self, elf: Elf, address: int) -> tuple[str, int] | None:
+        """A Go program's function and its start, by a table that is there when the symbols have been stripped."""
+        if self._functions is None:
+            self._functions = _no_function
+            if elf.is_go:
+                from invivo.formats.go_functions import go_functions
+
+                found = go_functions(elf)
+                if found is not None:
+                    self._functions = found.at
+        return self._functions(address)
 
     def caller(self, offset: int) -> tuple[str, int]:
         """As `symbol`, for an offset that a call returns to: if nothing follows the call, it is still its function."""
@@ -97,7 +117,7 @@ class Binary:
 
     def returns_from_signal(self, offset: int) -> bool:
         """Whether this is where a signal's handler returns to: what comes next on the stack was interrupted there."""
-        return any(self._data[offset : offset + len(code)] == code for code in _SIGNAL_RETURN)
+        return any(bytes(self._data[offset : offset + len(code)]) == code for code in _SIGNAL_RETURN)
 
     def build_id(self) -> str:
         """Return the build id as hexadecimal digits, "" if there is none."""
