@@ -53,6 +53,8 @@ LAZY = {
     "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector.text"},  # few do; numpy, at high rates
     "runtime.decode": {"socket"},  # network addresses
     "profiling.recorder": {"invivo.profiling.sources"},  # --inlined, --lines
+    # numpy, and a thread that imports it, for maps of very many keys; only sorting needs arrays
+    "runtime.mapread": {"array", "invivo.runtime.large", "threading"},
     "runtime.machine": {"invivo.runtime.mappings"},  # stacks of user space
     "runtime.names": {"invivo.runtime.mappings", "pwd"},  # stacks of user space; user names
     "values": {"time"},  # time series

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from invivo.events import (
     Address,
@@ -11,6 +11,8 @@ from invivo.events import (
     Bucket,
     Complaint,
     Ended,
+    Entry,
+    EntryColumns,
     EnumValue,
     Event,
     HistogramValue,
@@ -27,11 +29,11 @@ from invivo.events import (
     Text,
     Value,
 )
-from invivo.output.json_text import exact_number, json_bool, json_null, quote
+from invivo.output.json_text import exact_number, json_bool, json_column, json_null, quote
 from invivo.output.losses import describe_loss, events_lost
 from invivo.output.sink import Buffering, Dialect, Stream, Writer
 from invivo.output.text import complaint_text
-from invivo.values import ValueText
+from invivo.values import ValueText, column_slices, filled
 
 
 class JsonSink:
@@ -104,12 +106,8 @@ class JsonSink:
     def _map(self, event: MapSnapshot) -> None:
         if not event.entries:
             return
-        write = self._values.text
-        if event.scalar:
-            data = write(event.entries[0][1])
-        else:
-            members = [f"{quote(self._values.key(key or ()))}: {write(value)}" for key, value in event.entries]
-            data = f"{{{', '.join(members)}}}"
+        values = self._values
+        data = values.text(event.entries[0][1]) if event.scalar else f"{{{', '.join(values.members(event.entries))}}}"
         self._message(event.kind, f"{{{quote(event.name)}: {data}}}")
 
     def _map_value(self, event: MapValue) -> None:
@@ -188,6 +186,18 @@ class JsonValues:
         if len(key) == 1 and isinstance(key[0], str) and self._dialect is not Dialect.BPFTRACE:
             return self._plain.text(key[0])
         return self._plain.key(key).replace(" ", "")
+
+    def members(self, entries: Sequence[Entry]) -> Iterator[str]:
+        """The entries of a map, some or many at a time."""
+        parts = entries.parts if isinstance(entries, EntryColumns) else None
+        is_plain = parts and all(set(map(type, part)) == {int} for part in parts)
+        if not isinstance(entries, EntryColumns) or not parts or not is_plain:
+            for key, value in entries:
+                yield f"{quote(self.key(key or ()))}: {self.text(value)}"
+            return
+        line = f'"{",".join(["%s"] * len(parts))}": %s, '
+        for *keys, values in column_slices((*parts, entries.values)):
+            yield filled(line, [*keys, json_column(values, self.text)])[: -len(", ")]
 
     def _array(self, values: tuple[Value, ...] | list[Value]) -> str:
         return f"[{','.join(map(self.text, values))}]"

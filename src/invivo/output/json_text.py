@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
+
+T = TypeVar("T")
+
 _SHORT = {0x22: '\\"', 0x5C: "\\\\", 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
 # DEL and C1 controls are legal in JSON; escaped they are harmless on a terminal too.
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | _SHORT
@@ -29,3 +34,12 @@ def exact_number(value: int) -> str:
 
 def _fits_double(value: int) -> bool:
     return -(1 << 53) <= value <= 1 << 53 or int(float(value)) == value
+
+
+def json_column(values: Sequence[T], write: Callable[[T], str]) -> Sequence[object]:
+    """Return values as JSON: integers that a double holds stay as they are."""
+    if set(map(type, values)) == {int}:
+        numbers = cast("Sequence[int]", values)
+        if -(1 << 53) <= min(numbers) <= max(numbers) <= 1 << 53:
+            return numbers
+    return list(map(write, values))

@@ -5,7 +5,7 @@ The schema is described in ``docs/events.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from invivo.events import (
     Address,
@@ -13,6 +13,8 @@ from invivo.events import (
     Bucket,
     Complaint,
     Ended,
+    Entry,
+    EntryColumns,
     EnumValue,
     Event,
     Frame,
@@ -30,8 +32,9 @@ from invivo.events import (
     Text,
     Value,
 )
-from invivo.output.json_text import exact_number, json_bool, json_null, quote
+from invivo.output.json_text import exact_number, json_bool, json_column, json_null, quote
 from invivo.output.sink import Buffering, Header, Stream, Writer
+from invivo.values import column_slices, filled
 
 SCHEMA = 1
 
@@ -229,13 +232,24 @@ def _key(key: tuple[Value, ...] | None) -> str:
 
 
 def _map(event: MapSnapshot) -> str:
-    entries = ",".join(f'{{"key":{_key(key)},"value":{json_value(value)}}}' for key, value in event.entries)
+    entries = ",".join(_entries(event.entries))
     scalar = "true" if event.scalar else "false"
     at_end = "true" if event.at_end else "false"
     return (
         f'"name":{quote(event.name)},"kind":{quote(event.kind)},"scalar":{scalar},"at_end":{at_end},'
         f'"entries":[{entries}]'
     )
+
+
+def _entries(entries: Sequence[Entry]) -> Iterator[str]:
+    """The entries of a map, many at a time."""
+    if not isinstance(entries, EntryColumns) or not entries.parts or not entries:
+        for key, value in entries:
+            yield f'{{"key":{_key(key)},"value":{json_value(value)}}}'
+        return
+    line = f'{{"key":[{",".join(["%s"] * len(entries.parts))}],"value":%s}},'
+    for columns in column_slices((*entries.parts, entries.values)):
+        yield filled(line, [json_column(column, json_value) for column in columns])[:-1]
 
 
 def _map_value(event: MapValue) -> str:

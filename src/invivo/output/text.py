@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from invivo.events import (
@@ -25,7 +25,7 @@ from invivo.events import (
 from invivo.ir.layout import LossKind
 from invivo.output.losses import describe_loss, events_lost
 from invivo.output.sink import Buffering, Dialect, Stream, Writer
-from invivo.values import ValueText
+from invivo.values import ValueText, column_slices, filled
 
 
 class TextSink:
@@ -122,16 +122,16 @@ class TextSink:
         entries = event.entries
         keys = entries.parts if isinstance(entries, EntryColumns) else None
         is_tuple = keys is not None and len(entries) > 0 and len(keys) == 1 and type(keys[0][0]) is tuple
-        if not isinstance(entries, EntryColumns) or event.kind != "map" or not keys or is_tuple:
+        if not isinstance(entries, EntryColumns) or event.kind not in ("map", "stats") or not keys or is_tuple:
             for key, value in entries:
                 self._out.write(self._entry(event.name, key, value))
             return
-        template = f"{event.name}[{', '.join(['%s'] * len(keys))}]: %s\n"
-        rows = zip(*map(self._column, (*keys, entries.values)), strict=True)
-        self._out.write("".join(map(template.__mod__, rows)))
+        line = f"{event.name}[{', '.join(['%s'] * len(keys))}]: %s\n"
+        for columns in column_slices((*keys, entries.values)):
+            self._out.write(filled(line, list(map(self._column, columns))))
 
-    def _column(self, values: Sequence[Value]) -> Iterable[object]:
-        return values if set(map(type, values)) <= self._as_they_are else map(self._text.text, values)
+    def _column(self, values: Sequence[Value]) -> Sequence[object]:
+        return values if set(map(type, values)) <= self._as_they_are else list(map(self._text.text, values))
 
     def _map_value(self, event: MapValue) -> None:
         self._out.write(self._entry(event.name, event.key, event.value))

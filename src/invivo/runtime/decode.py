@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import eq
 from struct import Struct as Packed
-from typing import Protocol, assert_never
+from typing import Literal, Protocol, assert_never, cast
 
 from invivo.errors import NotSupportedError
 from invivo.events import Address, EnumValue, Frame, Stack, Symbol, Text, Value
@@ -239,6 +241,33 @@ def _longest_text(raw: bytes) -> str:
     """As `_text`; the kernel's helpers end also those strings with a terminator that they cut."""
     text = _text(raw)
     return Text(text) if raw.find(0) == len(raw) - 1 else text
+
+
+def numbers_at(data: bytes | bytearray, stride: int, offset: int, code: str) -> memoryview:
+    """Return the numbers at an offset in each entry. (C's layout: offset and stride are multiples of their size.)"""
+    numbers: memoryview = memoryview(data).cast(cast("Literal['q']", code))
+    return numbers[offset // numbers.itemsize :: stride // numbers.itemsize]
+
+
+def convert_all(raws: Sequence[int | bytes], convert: Callable[..., Value]) -> Sequence[Value]:
+    """Convert many values: strings all at once, of others each different one once."""
+    if convert in (_text, _longest_text):
+        texts = _texts(cast("Sequence[bytes]", raws), reserved=int(convert is _longest_text))
+        if texts is not None:
+            return texts
+    known = {raw: convert(raw) for raw in set(raws)}
+    return list(map(known.__getitem__, raws))
+
+
+def _texts(raws: Sequence[bytes], reserved: int) -> list[str] | None:
+    """Strings with zeros behind them and without line breaks; None if one is not like that, or was cut."""
+    capacity = len(raws[0])
+    lines = b"\n".join(raws).translate(None, b"\0").split(b"\n")
+    padded = map(bytes.ljust, lines, repeat(capacity), repeat(b"\0"))
+    is_cut = max(map(len, lines)) >= capacity - reserved
+    if is_cut or len(lines) != len(raws) or not all(map(eq, padded, raws)):
+        return None
+    return b"\n".join(lines).decode("utf-8", "surrogateescape").split("\n")
 
 
 def _counted(raw: bytes) -> bytes:

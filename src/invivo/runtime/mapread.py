@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from struct import Struct as Packed
-from struct import unpack
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from operator import add, itemgetter
+from struct import iter_unpack, pack
+from typing import TypeVar, cast
 
 from invivo.events import EntryColumns, MapSnapshot, Value
 from invivo.ir import types
 from invivo.ir.layout import MapLayout, Storage
 from invivo.ir.types import Type
-from invivo.runtime.decode import Names, shape_of
+from invivo.runtime.decode import Names, convert_all, numbers_at, shape_of
 from invivo.runtime.reduce import divide, reduction
 from invivo.runtime.seams import EntriesRead, MapHandle
+
+# Entries that numpy sorts sooner than Python does, depending on whether it is there: 80 ms are needed to import it.
+MANY = 20_000
+_MANY_WITH_THE_REST_OF_THE_IMPORT = 60_000
+_MANY_WITH_THE_IMPORT = 150_000
+_SHORT_TRACE_SECONDS = 0.025  # shorter ones rarely count so much, and the import would hold up their end
+T = TypeVar("T")
+_SIGN_FLIPPED = bytes(byte ^ 0x80 for byte in range(256))
 
 
 class MapReader:
@@ -94,94 +104,132 @@ class MapReader:
         return None if start < 0 else self._source.memory()[start : start + 8].cast("B").cast("Q")
 
     def _sorted(self, found: EntriesRead, top: int) -> EntryColumns:
-        values = self._reduction.reduce(found.all_values, found.value_size)
-        order = self._keys.order(found)
-        if self._reduction.weigh is not None:
-            order.sort(key=list(map(self._reduction.weigh, values)).__getitem__)  # stable: equal ones stay by key
+        reduction = self._reduction
+        values = reduction.reduce(found.all_values, found.value_size)
+        weigh = reduction.weigh
+        order = self._keys.order(found, list(map(weigh, values)) if weigh is not None else ())
         if top:
             order = order[-top:]
         # Keys are decoded last, and only those that are shown: stacks in them cost symbol lookups.
-        return EntryColumns(self._keys.columns(found, order), [values[index] for index in order])
+        return EntryColumns(self._keys.columns(found, order), _picked(values, order))
 
 
 class KeyReader:
     """Decodes and ranks keys, many at a time."""
 
     def __init__(self, parts: tuple[Type, ...], names: Names) -> None:
-        offsets, size = types.tuple_layout(parts)
-        shapes = [shape_of(part, names) for part in parts]
-        self._size = size
-        self._unpack = Packed(_code([(o, s.code) for o, s in zip(offsets, shapes, strict=True)], size))
-        self._converts = [shape.convert for shape in shapes]
-        ranked = list(_ranked(parts, 0))
-        self._rank = Packed(_code(ranked, size))
-        self._ranks_alone = len(ranked) == 1  # numbers are compared faster than tuples of one
-        # Keys of one number each are an array of such numbers.
-        self._word = ranked[0][1] if self._rank.format in ("<b", "<B", "<h", "<H", "<i", "<I", "<q", "<Q") else ""
+        self._offsets, _ = types.tuple_layout(parts)
+        self._shapes = [shape_of(part, names) for part in parts]
+        self._numbers = list(_sorted_as_numbers(parts, 0))
 
-    def order(self, found: EntriesRead) -> list[int]:
-        """Return the keys' indices, sorted: integers as signed, strings bytewise, tuples part by part."""
-        keys = self._trimmed(found)
-        if not keys:
+    def order(self, found: EntriesRead, weights: Sequence[int] = ()) -> Sequence[int]:
+        """Return the entries' indices, sorted by weight, then by key: part by part, strings bytewise."""
+        if not found:
             return []
-        if self._word:
-            return sorted(range(len(found)), key=unpack(f"<{len(found)}{self._word}", keys).__getitem__)
-        ranks = list(self._rank.iter_unpack(keys))
-        if self._ranks_alone:
-            return sorted(range(len(ranks)), key=[rank for (rank,) in ranks].__getitem__)
-        return sorted(range(len(ranks)), key=ranks.__getitem__)
+        # As bytes, each number with its first byte first: they are compared three times as fast as tuples.
+        rows = bytearray(found.all_keys)
+        for offset, code in self._numbers:
+            numbers = numbers_at(rows, found.key_size, offset, code)
+            numbers[:] = memoryview(_swapped(code, numbers.tobytes()))
+            if code.islower():
+                rows[offset :: found.key_size] = rows[offset :: found.key_size].translate(_SIGN_FLIPPED)
+        ranks, rank_size = _ascending(weights)
+        if _is_for_numpy(len(found)):
+            from invivo.runtime.large import sorted_rows
+
+            return sorted_rows(rows, found.key_size, ranks, rank_size)
+        items = _items(rows, found.key_size, 0, found.key_size)
+        if rank_size:
+            items = list(map(add, _items(ranks, rank_size, 0, rank_size), items))
+        return sorted(range(len(items)), key=items.__getitem__)
 
     def columns(self, found: EntriesRead, order: Sequence[int]) -> list[Sequence[Value]]:
         """Return the parts of the keys, in an order."""
-        keys = self._trimmed(found)
         if not order:
-            return [()] * len(self._converts)
-        if self._word and self._unpack.format == self._rank.format:
-            parts = [unpack(f"<{len(found)}{self._word}", keys)]
-        else:
-            parts = list(zip(*self._unpack.iter_unpack(keys), strict=True))
+            return [()] * len(self._shapes)
         columns: list[Sequence[Value]] = []
-        for part, convert in zip(parts, self._converts, strict=True):
-            column = [part[index] for index in order]
-            if convert is not None:
-                # Keys of several parts repeat them: each different one is converted once.
-                known = {each: convert(each) for each in set(column)}
-                column = [known[each] for each in column]
-            columns.append(column)
+        for offset, shape in zip(self._offsets, self._shapes, strict=True):
+            column = _picked(self._column(found, offset, shape.code), order)
+            columns.append(column if shape.convert is None else convert_all(column, shape.convert))
         return columns
 
-    def _trimmed(self, found: EntriesRead) -> bytes | bytearray:
-        """The keys without the padding that a map's key may have beyond the tuple's own size."""
-        if found.key_size == self._size:
-            return found.all_keys
-        return b"".join([key[: self._size] for key, _ in found])
+    def _column(self, found: EntriesRead, offset: int, code: str) -> Sequence[int | bytes]:
+        """One part of all keys, as `decode.Shape` says how it is read."""
+        if not code.endswith("s"):
+            return numbers_at(found.all_keys, found.key_size, offset, code)
+        return _items(found.all_keys, found.key_size, offset, int(code[:-1]))
 
 
-def _code(parts: Sequence[tuple[int, str]], size: int) -> str:
-    """Return the format of values at offsets, padded to a whole size."""
-    code = "<"
-    for offset, part in parts:
-        code += f"{offset - Packed(code).size}x{part}"
-    return f"{code}{size - Packed(code).size}x"
+def import_ahead() -> Callable[[], None]:
+    """Import what very large maps are read with, while the trace goes on; return what stops it before it begins."""
+    from threading import Event, Thread
+
+    is_over = Event()
+
+    def load() -> None:
+        if not is_over.wait(_SHORT_TRACE_SECONDS):
+            __import__("invivo.runtime.large")
+
+    Thread(target=load, name="import", daemon=True).start()
+    return is_over.set
 
 
-def _ranked(parts: tuple[Type, ...], base: int) -> Iterator[tuple[int, str]]:
-    """Offsets and formats of those parts that a key is sorted by."""
+def _is_for_numpy(count: int) -> bool:
+    # What stands last in a module is there when the import, perhaps by another thread, is over.
+    if hasattr(sys.modules.get("invivo.runtime.large"), "picked"):
+        return count >= MANY
+    return count >= (_MANY_WITH_THE_REST_OF_THE_IMPORT if "numpy" in sys.modules else _MANY_WITH_THE_IMPORT)
+
+
+def _ascending(weights: Sequence[int]) -> tuple[bytes, int]:
+    """Return numbers as far apart as the weights, each with its first byte first, and their size (0: all are equal)."""
+    low = min(weights, default=0)
+    numbers = [weight - low for weight in weights] if low else weights
+    size = (max(numbers, default=0).bit_length() + 7) // 8
+    if size > 8:
+        return b"".join([number.to_bytes(size, "big") for number in numbers]), size
+    return (pack(f">{len(numbers)}Q", *numbers), 8) if size else (b"", 0)
+
+
+def _swapped(code: str, data: bytes) -> memoryview:
+    from array import array  # only sorting needs it
+
+    numbers = array(code, data)
+    numbers.byteswap()
+    return memoryview(numbers)
+
+
+def _items(data: bytes | bytearray, stride: int, offset: int, size: int) -> list[bytes]:
+    return list(map(itemgetter(0), iter_unpack(f"{offset}x{size}s{stride - offset - size}x", data)))
+
+
+def _picked(column: Sequence[T], order: Sequence[int]) -> Sequence[T]:
+    """Return values in an order."""
+    if isinstance(column, memoryview):
+        numbers = cast("memoryview[int]", column)
+        if _is_for_numpy(len(order)):
+            from invivo.runtime.large import picked
+
+            return cast("Sequence[T]", picked(numbers, order))
+        if len(order) == len(numbers):
+            column = cast("Sequence[T]", numbers.tolist())
+    return itemgetter(*order)(column) if len(order) > 1 else [column[index] for index in order]
+
+
+def _sorted_as_numbers(parts: tuple[Type, ...], base: int) -> Iterator[tuple[int, str]]:
+    """Offsets and codes of those parts of a key that are numbers; all others are sorted by their bytes.
+
+    (bpftrace leaves those but strings as they come; an order of their own makes equal results equal texts.)
+    """
     for offset, part in zip(types.tuple_layout(parts)[0], parts, strict=True):
         match part:
             case types.Int(bits, signed) | types.Enumeration(_, bits, signed):
                 code = {8: "b", 16: "h", 32: "i", 64: "q"}[bits]
                 yield base + offset, code if signed or bits == 64 else code.upper()
             case types.Bool():
-                yield base + offset, "B"
-            case types.String(capacity):
-                yield base + offset, f"{capacity}s"
+                pass
             case types.Tuple(elements) | types.NamedTuple(_, elements):
-                yield from _ranked(elements, base + offset)
-            case types.Inet() | types.MacAddress() | types.Buffer() | types.Stack() | types.UserSymbol():
-                # bpftrace leaves these and the next as they come; an order of their own makes
-                # equal results equal texts.
-                yield base + offset, f"{types.size_bytes(part)}s"
+                yield from _sorted_as_numbers(elements, base + offset)
             case _ if types.is_scalar(part):
                 yield base + offset, "Q"
             case _:

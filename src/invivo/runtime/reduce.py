@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
+from operator import add, itemgetter
 from struct import iter_unpack
 
 from invivo.events import Bucket, HistogramValue, SeriesValue, StatsValue, Value
 from invivo.ir import types
 from invivo.ir.types import Type
 from invivo.record import Record
-from invivo.runtime.decode import Names, value_decoder
+from invivo.runtime.decode import Names, numbers_at, shape_of, value_decoder
 
 _MASK = (1 << 64) - 1
 
-Reduce = Callable[[bytes | bytearray, int], list[Value]]
+Reduce = Callable[[bytes | bytearray, int], Sequence[Value]]
 
 
 class Reduction(Record):
@@ -38,13 +38,13 @@ def reduction(t: Type, slots: int, names: Names, *, bpftrace: bool = False) -> R
         case types.Sum(signed):
             return Reduction(lambda data, size: _sums(data, slots, signed), int)
         case types.Average(signed):
-            return Reduction(lambda data, size: [_average(each) for each in _stats(data, size, signed)], int, "stats")
+            return Reduction(lambda data, size: _averages(data, slots, signed)[1], int, "stats")
         case types.Stats(signed):
-            return Reduction(lambda data, size: list[Value](_stats(data, size, signed)), _average, "stats")
-        case types.Minimum() | types.Maximum():
             return Reduction(
-                lambda data, size: [_extreme(t, entry) for entry in _each(data, size)], _unsigned if bpftrace else int
+                lambda data, size: list(map(StatsValue, *_averages(data, slots, signed))), _average, "stats"
             )
+        case types.Minimum() | types.Maximum():
+            return Reduction(lambda data, size: _extremes(t, data, slots), _unsigned if bpftrace else int)
         case types.Histogram() | types.LinearHistogram():
             return Reduction(lambda data, size: [_histogram(t, entry) for entry in _each(data, size)], _total, "hist")
         case types.TimeSeries():
@@ -76,45 +76,52 @@ def truncated_quotient(number: int, divisor: int) -> int:
     return number // divisor if number >= 0 else -(-number // divisor)
 
 
-def _words(entry: bytes | bytearray, signed: bool) -> list[int]:
-    return memoryview(entry).cast("q" if signed else "Q").tolist()
+def _words(entry: bytes) -> list[int]:
+    return memoryview(entry).cast("Q").tolist()
 
 
 def _each(data: bytes | bytearray, size: int) -> Iterator[bytes]:
     return map(itemgetter(0), iter_unpack(f"{size}s", data))
 
 
+def _slots(data: bytes | bytearray, slots: int, signed: bool, words: int = 1, word: int = 0) -> Iterator[list[int]]:
+    """One of the words that a slot has: a list for each slot, of all entries."""
+    numbers = memoryview(data).cast("q" if signed else "Q")
+    return (numbers[slot * words + word :: slots * words].tolist() for slot in range(slots))
+
+
+def _joined(columns: Iterator[list[int]], join: Callable[[int, int], int]) -> list[int]:
+    joined = next(columns)
+    for column in columns:
+        joined = list(map(join, joined, column))
+    return joined
+
+
 def _sums(data: bytes | bytearray, slots: int, signed: bool) -> list[Value]:
-    """All entries at once: one list of words, a column for each slot."""
-    words = _words(data, signed)
-    if slots == 1:
-        return list[Value](words)
-    totals = map(sum, zip(*(words[slot::slots] for slot in range(slots)), strict=True))
-    if signed:
-        return [((total + (1 << 63)) & _MASK) - (1 << 63) for total in totals]
-    return [total & _MASK for total in totals]
+    totals = _joined(_slots(data, slots, signed), add)
+    least = -(1 << 63) if signed else 0
+    if totals and (min(totals) < least or max(totals) > least + _MASK):
+        totals = [((total - least) & _MASK) + least for total in totals]
+    return list[Value](totals)
 
 
-def _stats(data: bytes | bytearray, size: int, signed: bool) -> list[StatsValue]:
-    result: list[StatsValue] = []
-    for entry in _each(data, size):
-        words = _words(entry, signed)
-        total, count = sum(words[0::2]), sum(words[1::2])
-        result.append(StatsValue(count, truncated_quotient(total, count) if count else 0, total))
-    return result
+def _averages(data: bytes | bytearray, slots: int, signed: bool) -> tuple[list[int], list[int], list[int]]:
+    """Counts, averages and totals."""
+    totals, counts = (_joined(_slots(data, slots, signed, 2, word), add) for word in range(2))
+    averages = [truncated_quotient(t, n) if n else 0 for t, n in zip(totals, counts, strict=True)]
+    return counts, averages, totals
 
 
 def _average(stats: StatsValue) -> int:
     return stats.average
 
 
-def _extreme(t: types.Minimum | types.Maximum, entry: bytes) -> int:
+def _extremes(t: types.Minimum | types.Maximum, data: bytes | bytearray, slots: int) -> list[Value]:
     """Of both kinds the greatest stored word is the result; see `types.extreme_bias`."""
-    words = _words(entry, False)
-    if not any(words[1::2]):
-        return 0
-    value = max(words[0::2]) ^ types.extreme_bias(t)
-    return value - (1 << 64) if t.signed and value >> 63 else value
+    stored, is_set = (_joined(_slots(data, slots, False, 2, word), max) for word in range(2))
+    bias = types.extreme_bias(t)
+    values = [word ^ bias if known else 0 for word, known in zip(stored, is_set, strict=True)]
+    return [value - (1 << 64) if t.signed and value >> 63 else value for value in values]
 
 
 def _unsigned(value: int) -> int:
@@ -123,7 +130,7 @@ def _unsigned(value: int) -> int:
 
 
 def _histogram(t: types.Histogram | types.LinearHistogram, entry: bytes) -> HistogramValue:
-    words = _words(entry, False)
+    words = _words(entry)
     length = types.bucket_count(t)
     if len(words) > length:
         words = [sum(words[index::length]) for index in range(length)]
@@ -176,6 +183,9 @@ def _plain(t: Type, slots: int, names: Names) -> Reduction:
     own = types.size_bytes(t)
     stride = -(-own // 8) * 8
     weigh = int if isinstance(t, types.Int | types.Enumeration) else None
+    shape = shape_of(t, names)
+    if slots == 1 and weigh is not None and shape.convert is None:
+        return Reduction(lambda data, size: numbers_at(data, size, 0, shape.code).tolist(), weigh)
     if slots == 1:
         return Reduction(lambda data, size: [decode(entry) for entry in _each(data, size)], weigh)
 
