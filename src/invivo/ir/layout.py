@@ -245,6 +245,7 @@ class LoadConstant(Enum):
     START_BOOT_NS = "start_boot_ns"
     SELF_PID = "self_pid"
     TAI_OFFSET_NS = "tai_offset_ns"
+    SCOPE_COMMAND = "scope_command"  # as CHILD_PID, but no number of a process if there is no command
     SCOPE_CGROUP = "scope_cgroup"  # number and depth of the group of --cgroup, else 0
     SCOPE_DEPTH = "scope_depth"
     WALL_OFFSET_NS = "wall_offset_ns"  # nanoseconds since 1970 minus boot time

@@ -395,6 +395,7 @@ class Builtin(Record, eq=False):
     ``uses``: what the probe's program must be able to give (`Target.plan`).
     ``lifts_scope``: a probe that uses it gets the events of processes that are not traced, too.
     ``macro``: the neighbour has it in its standard library, and says so when it is called wrongly.
+    ``pads``: without arguments it writes all of its type's bytes, zeros behind a string's end.
     """
 
     name: str
@@ -411,6 +412,7 @@ class Builtin(Record, eq=False):
     unsafe: bool = False
     in_loops: bool = True
     macro: bool = False
+    pads: bool = False
     lifts_scope: bool = False
     aliases: tuple[str, ...] = ()
     text: str = ""  # its definitions in the language itself: the calls are expanded

@@ -10,7 +10,7 @@ from invivo.ir import types as t
 from invivo.ir.layout import CONSTANTS_MAP, SCOPE_MAP, LoadConstant
 from invivo.ir.ops import BinaryOp, CompareOp, Kind, Operand, Value
 from invivo.ir.types import Type
-from invivo.library.access import read_word
+from invivo.library.access import common_alignment, read_word
 from invivo.library.record import Builtin, Emit, Place, Site
 from invivo.library.spelling import spell
 from invivo.target import Scope
@@ -41,17 +41,20 @@ def _low(number: int) -> Callable[[Emit, Place | None], Operand]:
 
 
 def _lower_comm(emit: Emit, place: Place | None) -> None:
-    """Two direct loads: a third of the helper's time (bpf_get_current_comm)."""
+    """Direct loads: a third of the helper's time (bpf_get_current_comm). The kernel pads the name with zeros."""
     assert place is not None
     b = emit.b
     task = emit.target.struct("struct", "task_struct")
     comm = None if task is None else emit.target.field(task, "comm")
-    if comm is None or place.offset % 8 or t.size_bytes(comm.type) != COMM_LENGTH:
+    if comm is None or place.offset % 4 or t.size_bytes(comm.type) != COMM_LENGTH:
+        if place.zeroed:
+            b.zero(place.pointer, place.offset, COMM_LENGTH, common_alignment(place.offset))
         b.call_void(helpers.GET_CURRENT_COMM, b.offset(place.pointer, place.offset), COMM_LENGTH)
         return
     current = b.call(helpers.GET_CURRENT_TASK_BTF, kind=Kind.BTF)
-    for position in (0, 8):
-        b.store(place.pointer, place.offset + position, 8, b.load(current, comm.offset + position, 8))
+    size = common_alignment(place.offset)
+    for position in range(0, COMM_LENGTH, size):
+        b.store(place.pointer, place.offset + position, size, b.load(current, comm.offset + position, size))
 
 
 _COMM_OF_CAPACITY = 64
@@ -168,13 +171,23 @@ def _check_id(site: Site) -> Type:
     return t.UINT32
 
 
-def _lower_id(offset: int, whole: Callable[[Emit, Place | None], Operand]) -> Callable[[Emit, Place | None], Operand]:
+def current_id(emit: Emit, name: str) -> Operand:
+    """The current task's ``pid`` (a thread's id) or ``tgid`` (its process's): a direct load, where types are known."""
+    task = emit.target.struct("struct", "task_struct")
+    field = None if task is None else emit.target.field(task, name)
+    if field is None:
+        both = emit.b.call(helpers.GET_CURRENT_PID_TGID)
+        return emit.b.shift_right(both, 32) if name == "tgid" else emit.b.extend(both, 32, False)
+    return emit.b.load(emit.b.call(helpers.GET_CURRENT_TASK_BTF, kind=Kind.BTF), field.offset, 4)
+
+
+def _lower_id(name: str, offset: int) -> Callable[[Emit, Place | None], Operand]:
     """A process's or thread's id as the tracer's PID namespace has it, or as the whole machine has it."""
 
     def lower(emit: Emit, place: Place | None) -> Operand:
         namespace = None if emit.arity and emit.identifier(0) == "init" else emit.target.pid_namespace
         if namespace is None:
-            return whole(emit, None)
+            return current_id(emit, name)
         b = emit.b
         held = emit.temporary(8)  # struct bpf_pidns_info: u32 pid, u32 tgid; zero for tasks of other namespaces
         b.store(held.pointer, held.offset, 8, 0)
@@ -246,13 +259,17 @@ def in_scope(emit: Emit) -> Operand:
     if scope is Scope.CGROUP:
         group = b.call(helpers.GET_CURRENT_ANCESTOR_CGROUP_ID, load_constant(emit, LoadConstant.SCOPE_DEPTH))
         return b.compare(CompareOp.EQ, group, load_constant(emit, LoadConstant.SCOPE_CGROUP))
-    tgid = b.shift_right(b.call(helpers.GET_CURRENT_PID_TGID), 32)
+    tgid = current_id(emit, "tgid")
     if scope is Scope.PROCESS:
         return b.compare(CompareOp.EQ, tgid, load_constant(emit, LoadConstant.SCOPE_PID))
-    key = b.stack_slot(8)
-    b.store(key, 0, 4, tgid)
-    member = b.call(helpers.MAP_LOOKUP_ELEM, b.map(SCOPE_MAP), key, kind=Kind.MAP_VALUE_OR_NULL)
-    return b.compare(CompareOp.NE, member, 0)
+    return b.compare(CompareOp.NE, find_in_scope(emit, tgid), 0)
+
+
+def find_in_scope(emit: Emit, tgid: Operand) -> Value:
+    """Look a thread group up in the set of those that are traced; not null if it is there."""
+    key = emit.b.stack_slot(8)
+    emit.b.store(key, 0, 4, tgid)
+    return emit.b.call(helpers.MAP_LOOKUP_ELEM, emit.b.map(SCOPE_MAP), key, kind=Kind.MAP_VALUE_OR_NULL)
 
 
 def _lower_traced(emit: Emit, place: Place | None) -> Operand:
@@ -283,7 +300,7 @@ VALUES: tuple[Builtin, ...] = (
         1,
         "process id (the kernel's tgid); pid(init) as the whole machine has it, from within a container too",
         _check_id,
-        _lower_id(4, _high(helpers.GET_CURRENT_PID_TGID)),
+        _lower_id("tgid", 4),
         value=True,
     ),
     Builtin(
@@ -292,7 +309,7 @@ VALUES: tuple[Builtin, ...] = (
         1,
         "thread id (the kernel's pid); tid(init) as the whole machine has it",
         _check_id,
-        _lower_id(0, _low(helpers.GET_CURRENT_PID_TGID)),
+        _lower_id("pid", 0),
         value=True,
     ),
     _value("uid", t.UINT64, _low(helpers.GET_CURRENT_UID_GID), "user id of the current task"),
@@ -307,6 +324,7 @@ VALUES: tuple[Builtin, ...] = (
         _lower_comm_or_of,
         value=True,
         macro=True,
+        pads=True,
     ),
     _value("cpu", t.UINT64, _lower_cpu, "the processor the probe runs on"),
     _value("ncpus", t.UINT64, _lower_ncpus, "number of possible processors"),

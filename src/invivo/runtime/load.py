@@ -25,6 +25,9 @@ PAGE_BYTES = 4096
 DEFAULT_RING_PAGES = 2048
 
 
+_NO_PROCESS = (1 << 64) - 1
+
+
 class Loaded(Record):
     """``opened``: everything that must be closed, in the order it was opened."""
 
@@ -65,6 +68,7 @@ def load(
     values = {
         LoadConstant.CHILD_PID: child_pid,
         LoadConstant.SCOPE_PID: pid,
+        LoadConstant.SCOPE_COMMAND: child_pid or _NO_PROCESS,
         LoadConstant.SCOPE_CGROUP: cgroup[0],
         LoadConstant.SCOPE_DEPTH: cgroup[1],
         LoadConstant.START_BOOT_NS: time.clock_gettime_ns(time.CLOCK_BOOTTIME),

@@ -55,12 +55,14 @@ class Child:
             raise ProcessError(f"cannot run '{self.argv[0]}': {os.strerror(int(failure))}")
 
     def poll(self) -> int | None:
-        """Return the exit status, 128 + signal if one killed it, or None while it runs."""
+        """Return the exit status, 128 + signal if one killed it, or None while it runs.
+
+        It is not reaped before `close`: until the probes are gone, nobody else gets its number.
+        """
         if self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                code = os.waitstatus_to_exitcode(status)
-                self.status = code if code >= 0 else 128 - code
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None:
+                self.status = ended.si_status + (0 if ended.si_code == os.CLD_EXITED else 128)
         return self.status
 
     def close(self, *, at_once: bool = False) -> None:
@@ -74,6 +76,7 @@ class Child:
             _is_over(self.pidfd, _TERMINATION_SECONDS)  # it reads the end of file, and gives up
         if self.poll() is None:
             self._end(signal.SIGKILL if at_once else signal.SIGTERM)
+        os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         self.pidfd = -1
 

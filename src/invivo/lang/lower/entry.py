@@ -6,11 +6,11 @@ import struct
 
 from invivo.ir import helpers
 from invivo.ir import types as t
-from invivo.ir.layout import CONSTANTS_MAP
+from invivo.ir.layout import CONSTANTS_MAP, LoadConstant
 from invivo.ir.ops import CompareOp, Kind, Operand
 from invivo.lang.lower.body import Body
 from invivo.library.access import load_access
-from invivo.library.values import in_scope
+from invivo.library.values import current_id, find_in_scope, in_scope, load_constant
 from invivo.target import Access, Gate, Scope, Target
 
 _TS_COMPAT = 0x0002  # arch/x86/include/asm/thread_info.h: a 32-bit system call is in progress
@@ -90,4 +90,20 @@ def pass_scope(body: Body) -> None:
     """Leave the program unless the current process is one that is traced."""
     if body.target.scope is Scope.ALL or not body.context.scoped:
         return
-    _unless(body, CompareOp.NE, in_scope(body.bare_emit()), 0, "scope")
+    if body.target.scope is Scope.TREE:
+        _pass_tree(body)
+    else:
+        _unless(body, CompareOp.NE, in_scope(body.bare_emit()), 0, "scope")
+
+
+def _pass_tree(body: Body) -> None:
+    """Most hits are the command's own: its number is compared before the set of all is asked (half the time)."""
+    b, emit = body.b, body.bare_emit()
+    tgid = current_id(emit, "tgid")
+    ask, out, on = b.label("scope_ask"), b.label("scope_out"), b.label("scope_pass")
+    b.branch(CompareOp.EQ, tgid, load_constant(emit, LoadConstant.SCOPE_COMMAND), on, ask)
+    b.start(ask)
+    b.branch(CompareOp.NE, find_in_scope(emit, tgid), 0, on, out)
+    b.start(out)
+    b.ret(0)
+    b.start(on)

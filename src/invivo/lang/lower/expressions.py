@@ -487,7 +487,7 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
     b = body.b
     if isinstance(text, int):
         text = body.folder.text(node)
-    if place.zeroed:
+    if place.zeroed and not _pads(body, node, capacity):
         b.zero(place.pointer, place.offset, capacity, common_alignment(place.offset))
     if isinstance(text, str):
         store_text(body.b, text, capacity, place)
@@ -518,6 +518,13 @@ def _string_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> Non
             memory.read_characters(body, memory.locate(body, node), place, capacity, source_capacity)
         case _:
             memory.read_string(body, memory.locate(body, node), place, capacity, source_capacity, may_be_full=True)
+
+
+def _pads(body: Body, node: ast.Expr, capacity: int) -> bool:
+    """Whether a builtin value fills the place, with zeros behind the string's end."""
+    if not isinstance(node, ast.Name) or not isinstance(own := body.type(node), t.String):
+        return False
+    return body.instance.builtins[node].pads and own.capacity == capacity
 
 
 def _probe_name_into(body: Body, node: ast.Expr, capacity: int, place: Place) -> None:
