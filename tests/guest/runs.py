@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from guest.boot import Guest, HungError
 from guest.packages import Kernel
-from guest.selection import Boot
+from guest.selection import Boot, files_left_out
 
 PROJECT = Path(__file__).parents[2]
 # The longest test takes 30 seconds while two guests and others share two processors.
@@ -67,7 +67,7 @@ def pytest_command(boot: Boot, expression: str) -> list[str]:
     """Return the command of a boot. What is not needed is not imported: that takes many seconds there."""
     without = ["no:cacheprovider", "no:hypothesispytest"]
     words = [sys.executable, "-m", "pytest", "-p", "guest.report", *(f"-p{plugin}" for plugin in without)]
-    words += ["-v", "--tb=no", "--color=no"]
+    words += ["-v", "--tb=no", "--color=no", *(f"--ignore={name}" for name in files_left_out())]
     return [*words, *(["-k", expression] if expression else []), *boot.targets]
 
 

@@ -227,7 +227,7 @@ def test_stacks_at_typed_probes_begin_with_the_function(provider: str, files: li
 
 
 @pytest.mark.requires("kprobe", "fentry", "function_tracer")
-@pytest.mark.parametrize("provider", ["kprobe", "kretprobe", "fentry", "fexit"])
+@pytest.mark.parametrize("provider", ["kretprobe", "fentry"])
 def test_the_nearest_name_is_told(provider: str, files: list[str]) -> None:
     with pytest.raises(CompileError) as caught:
         traced(f"{provider}:vfs_raed {{ @ = count(); }}", files)
