@@ -61,9 +61,9 @@ fuzz-formats: dev ## read damaged files: make fuzz-formats [N=100000] [SEED=1]
 guest: dev ## run tests/kernel on stock Debian kernels in QEMU: make guest [KERNEL=6.1] [TEST=expression]
 	$(BIN)/python -m pytest -rs 'tests/guest/test_guest.py::test_kernel$(if $(KERNEL),[$(KERNEL)])' --guest-tests '$(TEST)'
 
-soak: dev ## attach every kind of probe 1,000 times, and trace for an hour: make soak [TIMES=1000] [MINUTES=60]
+soak: dev ## attach every kind of probe 1,000 times, kill 2,000 traces, and trace for an hour: make soak [TIMES=1000] [MINUTES=60]
 	INVIVO_REPEAT=$(or $(TIMES),1000) INVIVO_STEADY_MINUTES=$(or $(MINUTES),60) $(BIN)/python -m pytest \
-	    tests/kernel/test_probes_again.py tests/kernel/test_steady.py --durations=20
+	    tests/kernel/test_probes_again.py tests/kernel/test_killed.py tests/kernel/test_steady.py --durations=20
 
 browser: dev ## look at flame graphs in headless Chromium, and leave screenshots in build/
 	$(BIN)/python -m pytest tests/flamegraph_chromium.py

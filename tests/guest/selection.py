@@ -65,7 +65,7 @@ LEFT_OUT = {
     "tests/kernel/test_python_frames.py": "processes of an interpreter; the example of pystack walks through one",
     "tests/kernel/test_python_profile.py": "measures shares of time, by starts of the commands",
     "tests/kernel/test_cli.py": "80 starts of the commands, to see options, messages and streams",
-    "tests/kernel/test_killed.py::test_nothing_is_left": "200 starts of the command; what the kernel frees is the same",
+    "tests/kernel/test_killed.py::test_nothing_is_left": "100 starts of the command; what the kernel frees is the same",
     "tests/kernel/test_real_programs.py::test_postgresql": "making a database takes minutes there",
     "tests/kernel/test_real_programs.py::test_debug_information": "debug information read in user space",
     "tests/kernel/test_steady.py": "what a process needs in the long run; a guest's clock would be short",

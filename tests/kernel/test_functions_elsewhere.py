@@ -153,7 +153,12 @@ def test_a_name_in_the_wrong_module(watchdog: int) -> None:
     assert "no such function in 'watchdog'" in wrong.message
     assert wrong.hint == "did you mean fentry:softdog:softdog_ping?"
     assert "no module 'nowhere' with types is loaded" in refusal("fentry:nowhere:softdog_ping { }").message
-    assert "no such function in 'nowhere'" in refusal("kprobe:nowhere:softdog_ping { }").message
+    wrong = refusal("kprobe:watchdog:softdog_ping { }")
+    assert "no such function in 'watchdog'" in wrong.message
+    assert wrong.hint == "did you mean kprobe:softdog:softdog_ping?"
+    missing = refusal("kprobe:softdogg:softdog_ping { }")
+    assert "no module 'softdogg' is loaded" in missing.message
+    assert missing.hint == "did you mean softdog?"
     assert "no tracepoints of a module 'nowhere'" in refusal("rawtracepoint:nowhere:watchdog_ping { }").message
 
 

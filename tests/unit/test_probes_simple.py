@@ -240,6 +240,16 @@ def test_a_return_has_a_value_and_no_arguments() -> None:
             "did you mean vfs_read?",
         ),
         (
+            "kprobe:vmlinux:vfs_raed*",
+            "kprobe:vmlinux:vfs_raed* cannot be probed on this kernel: no such function in 'vmlinux'",
+            "did you mean vfs_read?",
+        ),
+        (
+            "kprobe:vmlinus:vfs_read",
+            "kprobe:vmlinus:vfs_read cannot be probed on this kernel: no module 'vmlinus' is loaded",
+            "did you mean vmlinux?",
+        ),
+        (
             "fentry:vfs_raed",
             "fentry:vfs_raed cannot be probed on this kernel: no such function in the kernel's BTF",
             "did you mean vfs_read?",

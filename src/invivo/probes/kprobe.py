@@ -141,15 +141,30 @@ def _matching(probe: str, module: str, function: str, facts: Facts) -> list[Kern
     for name, home in listed:
         homes.setdefault(name, []).append(home)
     if module == "*":
-        return [KernelFunction(name, 0, found[0]) for name, found in homes.items()] or _nothing(probe, module)
+        return [KernelFunction(name, 0, found[0]) for name, found in homes.items()] or _nothing(probe)
     found = [
         KernelFunction(name, 0, home, shared=len(homes[name]) > 1) for name, home in listed if inside(home)
     ]  # fmt: skip
-    return found or _nothing(probe, module)
+    if not found and not names.is_wildcard(module):
+        raise no_match(probe, *_why_not(probe, module, function, facts))
+    return found or _nothing(probe)
 
 
-def _nothing(probe: str, module: str) -> list[KernelFunction]:
-    raise no_match(probe, "no such function" if module == "*" else f"no such function in '{module}'")
+def _nothing(probe: str) -> list[KernelFunction]:
+    raise no_match(probe, "no such function")
+
+
+def _why_not(probe: str, module: str, function: str, facts: Facts) -> tuple[str, str | None]:
+    """Return what is wrong with a name in a module, and the nearest that there is."""
+    known = {name for name, _ in facts.functions(module, "*")}
+    modules = [VMLINUX, *facts.modules()]
+    if not known and module not in modules:
+        return f"no module '{module}' is loaded", names.did_you_mean(module, modules)
+    homes = [] if names.is_wildcard(function) else facts.modules_with(function)
+    if homes:
+        provider = probe.partition(":")[0]
+        return f"no such function in '{module}'", f"did you mean {canonical(provider, (homes[0], function))}?"
+    return f"no such function in '{module}'", names.did_you_mean(function, known)
 
 
 def _in_module(probe: str, module: str, function: str, facts: Facts) -> list[KernelFunction]:
