@@ -198,6 +198,16 @@ def test_list_says_when_there_is_nothing() -> None:
         "invivo list: nothing matches 'opennnat'",
     )
     assert hint.startswith("hint: did you mean task_struct")
+    done = invivo("list", "foo:bar", "iter:task")
+    assert (done.stdout, done.stderr, done.returncode) == ("iter:task\n", "invivo list: invalid provider: 'foo'\n", 0)
+
+
+def test_types_are_listed_as_json() -> None:
+    names = json.loads(invivo("list", "-f", "json", "enum pid_type").stdout)
+    assert names == [{"type": "enum pid_type"}]
+    (told,) = json.loads(invivo("list", "-f", "json", "-v", "struct list_head").stdout)
+    assert told["type"] == "struct list_head"
+    assert told["declaration"].startswith("struct list_head {\n        struct list_head *next;\n")
 
 
 def test_doctor() -> None:

@@ -31,10 +31,14 @@ exit status: 0 if something was found, 1 if nothing, 2 for a mistake on the comm
 
 
 class Line(Record):
-    """A probe as it is shown. ``parameters``: type and name in C's spelling."""
+    """A probe as it is shown. ``parameters``: type and name in C's spelling.
+
+    ``is_type``: it is a type of the kernel instead, by its name or as C declares it.
+    """
 
     name: str
     parameters: tuple[tuple[str, str], ...] = ()
+    is_type: bool = False
 
 
 def list_probes(words: Sequence[str]) -> int:
@@ -49,12 +53,22 @@ def list_probes(words: Sequence[str]) -> int:
     facts = LiveFacts(parse_pid(text) if text is not None else None)
     verbose = arguments.has("verbose")
     patterns = _patterns(arguments)
-    lines = (line for pattern in patterns for line in found(pattern, facts, verbose=verbose))
-    if write(lines, arguments.value("format") or "text"):
-        return 0
-    for pattern in patterns:
+    without: list[str] = []
+    count = write(_found_by(patterns, facts, without, verbose=verbose), arguments.value("format") or "text")
+    sys.stdout.flush()
+    for pattern in without:
         sys.stderr.write(_why_nothing(pattern, facts))
-    return 1
+    return 0 if count else 1
+
+
+def _found_by(patterns: Sequence[str], facts: Facts, without: list[str], *, verbose: bool) -> Iterator[Line]:
+    """Yield what any of the patterns matches; those that match nothing go to ``without``."""
+    for pattern in patterns:
+        line = None
+        for line in found(pattern, facts, verbose=verbose):
+            yield line
+        if line is None:
+            without.append(pattern)
 
 
 def _why_nothing(pattern: str, facts: Facts) -> str:
@@ -89,7 +103,7 @@ def found(pattern: str, facts: Facts, *, verbose: bool) -> Iterator[Line]:
         from invivo.cli.type_listing import list_types
 
         for text in list_types(keyword, name.strip(), facts, verbose=verbose):
-            yield Line(text)
+            yield Line(text, is_type=True)
         return
     from invivo.probes import listing
 
@@ -124,6 +138,9 @@ def format_line(line: Line) -> str:
 
 
 def _as_object(line: Line) -> dict[str, object]:
+    if line.is_type:
+        name = line.name.partition(" {")[0]
+        return {"type": name} if name == line.name else {"type": name, "declaration": line.name}
     shown: dict[str, object] = {"probe": line.name}
     if line.parameters:
         shown["args"] = [{"name": name, "type": type_} for type_, name in line.parameters]
