@@ -101,14 +101,6 @@ def _in_btf(kind: BtfKind, name: str) -> Callable[[Features], bool]:
     return present
 
 
-def _constant(name: str) -> Callable[[Features], bool]:
-    def present(features: Features) -> bool:
-        btf = features.btf()
-        return btf is not None and btf.enumerator(name) is not None
-
-    return present
-
-
 def _event_source(name: str) -> Callable[[Features], bool]:
     return lambda _: files.exists(f"/sys/bus/event_source/devices/{name}/type")
 
@@ -136,6 +128,24 @@ def _has_raw_tracepoint_cookies(_: Features) -> bool:
     # An older kernel refuses the unknown field before it looks at the descriptor.
     attributes = bytearray(struct.pack("<QiIQ", 0, -1, 0, 1))
     return syscalls.try_bpf(abi.RAW_TRACEPOINT_OPEN, attributes) == -errno.EBADF
+
+
+def _can_session(program: ProgramType) -> Callable[[Features], bool]:
+    """Load a program that asks whether it runs at a return: the kernel lets only those of sessions do so."""
+
+    def present(features: Features) -> bool:
+        btf = features.btf()
+        asked = btf.find(BtfKind.FUNC, "bpf_session_is_return") if btf is not None else None
+        if asked is None:
+            return False
+        code = struct.pack("<BBhi", 0x85, 2 << 4, 0, asked) + _RETURN_0
+        try:
+            load_code("feature", code, program).close()
+        except InvivoError:
+            return False
+        return True
+
+    return present
 
 
 def _can_fentry(features: Features) -> bool:
@@ -210,13 +220,13 @@ FEATURES: Final = (
         "kprobe_session",
         "6.10",
         "entry and return of a kernel function in one program",
-        lambda features: _constant("BPF_TRACE_KPROBE_SESSION")(features) and features.has("kprobe_multi"),
+        lambda features: features.has("kprobe_multi") and _can_session(ProgramType.KPROBE_SESSION)(features),
     ),
     Feature(
         "uprobe_session",
         "6.13",
         "entry and return of a user function in one program",
-        _constant("BPF_TRACE_UPROBE_SESSION"),
+        _can_session(ProgramType.UPROBE_SESSION),
     ),
     Feature("raw_tracepoint_cookies", "6.10", "cookies of raw tracepoints", _has_raw_tracepoint_cookies),
     Feature("fentry", "5.5", "fast probes at kernel functions", _can_fentry),
