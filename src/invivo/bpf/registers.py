@@ -23,6 +23,9 @@ _CALL_CLOBBERS: Final = (0, 1, 2, 3, 4, 5)
 _UNSPILLABLE: Final = 1e30
 
 
+Accesses = list[tuple[tuple[int, ...], tuple[int, ...]]]  # what each instruction reads and writes
+
+
 class Allocated(Record, eq=False):
     """A function on machine registers; ``frame_bytes`` includes spills."""
 
@@ -64,24 +67,27 @@ class _Lives:
         self.constants: dict[int, Insn | None] = {}  # what makes a register anew; None: it cannot be
         self.leader: dict[int, int] = {}
         depth = _loop_depths(blocks)
-        leaving = _live_out(blocks)
+        accesses = [list(map(_accesses, block.insns)) for block in blocks]
+        leaving = _live_out(blocks, accesses)
         self.blocks: list[SelectedBlock] = []
         position = 0
         for index, block in enumerate(blocks):
-            kept = _without_dead(block, leaving[block.label])
+            kept, accessed = _without_dead(block, accesses[index], leaving[block.label])
             self.blocks.append(kept)
-            self.scan(kept, leaving[block.label], position, 8.0 ** depth[index], first=index == 0)
+            self.scan(kept, accessed, leaving[block.label], position, 8.0 ** depth[index], first=index == 0)
             position += len(kept.insns)
         self.coalesce()
 
-    def scan(self, block: SelectedBlock, leaving: int, start: int, weight: float, *, first: bool) -> None:
+    def scan(
+        self, block: SelectedBlock, accesses: Accesses, leaving: int, start: int, weight: float, *, first: bool
+    ) -> None:
         """Walk one block backwards from the registers that are live at its end."""
         insns = block.insns
         ends: dict[int, int] = dict.fromkeys(_bits(leaving), 2 * (start + len(insns)) - 1)
         for index in range(len(insns) - 1, -1, -1):
             insn = insns[index]
             at = 2 * (start + index)
-            reads, writes = _accesses(insn)
+            reads, writes = accesses[index]
             for register in writes:
                 self.add_range(register, at + 1, ends.pop(register, at + 1))
                 self.note_write(register, insn, at, weight)
@@ -330,14 +336,13 @@ def _accesses_of(code: int, target: int, source: int, immediate: int) -> tuple[t
     return tuple(reads), writes
 
 
-def _live_out(blocks: list[SelectedBlock]) -> dict[str, int]:
+def _live_out(blocks: list[SelectedBlock], accesses: list[Accesses]) -> dict[str, int]:
     """Return the virtual registers (as bits) that are live at the end of each block."""
     needs: dict[str, int] = {}
     kills: dict[str, int] = {}
-    for block in blocks:
+    for block, accessed in zip(blocks, accesses, strict=True):
         need = kill = 0
-        for insn in reversed(block.insns):
-            reads, writes = _accesses(insn)
+        for reads, writes in reversed(accessed):
             for register in writes:
                 if register >= FIRST_VIRTUAL:
                     need &= ~(1 << register)
@@ -363,12 +368,12 @@ def _live_out(blocks: list[SelectedBlock]) -> dict[str, int]:
     return live_out
 
 
-def _without_dead(block: SelectedBlock, leaving: int) -> SelectedBlock:
+def _without_dead(block: SelectedBlock, accesses: Accesses, leaving: int) -> tuple[SelectedBlock, Accesses]:
     """Drop instructions that only write registers which nobody reads."""
     live = leaving
     kept: list[Insn] = []
-    for insn in reversed(block.insns):
-        reads, writes = _accesses(insn)
+    kept_accesses: Accesses = []
+    for insn, (reads, writes) in zip(reversed(block.insns), reversed(accesses), strict=True):
         if writes and writes[0] >= FIRST_VIRTUAL and bpf.is_pure(insn) and not live >> writes[0] & 1:
             continue
         for register in writes:
@@ -378,8 +383,10 @@ def _without_dead(block: SelectedBlock, leaving: int) -> SelectedBlock:
             if register >= FIRST_VIRTUAL:
                 live |= 1 << register
         kept.append(insn)
+        kept_accesses.append((reads, writes))
     kept.reverse()
-    return SelectedBlock(block.label, kept, block.targets)
+    kept_accesses.reverse()
+    return SelectedBlock(block.label, kept, block.targets), kept_accesses
 
 
 def _bits(mask: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Final
 
 from invivo.ir import ops
@@ -36,12 +37,23 @@ _OPERANDS: Final[dict[type, tuple[str, ...]]] = {
 _NO_RESULT: Final = (ops.Store, ops.Copy, ops.Zero, ops.SetVariable)
 
 
+def _reader(names: tuple[str, ...]) -> Callable[[Op | Terminator], tuple[Operand, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    if not names:
+        return lambda op: ()
+    read = attrgetter(names[0])
+    return lambda op: (read(op),)
+
+
+_READERS: Final[dict[type, Callable[[Op | Terminator], tuple[Operand, ...]]]] = {
+    kind: _reader(names) for kind, names in _OPERANDS.items()
+} | dict.fromkeys((ops.Call, ops.CallFunction, ops.CallKernel), attrgetter("arguments"))
+
+
 def operands(op: Op | Terminator) -> tuple[Operand, ...]:
     """Return the values and constants that an operation or terminator reads, in order."""
-    if isinstance(op, ops.Call | ops.CallFunction | ops.CallKernel):
-        return op.arguments
-    found: tuple[Operand, ...] = tuple([getattr(op, name) for name in _OPERANDS[type(op)]])
-    return found
+    return _READERS[type(op)](op)
 
 
 def result(op: Op) -> Value | None:
@@ -101,17 +113,20 @@ class Replacements:
 
     def op(self, op: Op) -> Op:
         """Return the operation with its operands replaced. (Most functions replace little.)"""
-        return rewrite_op(op, self) if self._of else op
+        return rewrite_op(op, self) if self._of and self._changes(op) else op
 
     def end(self, end: Terminator) -> Terminator:
         return rewrite_end(end, self) if self._of else end
+
+    def _changes(self, op: Op) -> bool:
+        return any(type(operand) is Value and operand.id in self._of for operand in operands(op))
 
     def blocks(self, blocks: Iterable[Block]) -> tuple[Block, ...]:
         """Return the blocks with the operands of all operations replaced."""
         if not self._of:
             return tuple(blocks)
         return tuple(
-            Block(block.label, tuple([rewrite_op(op, self) for op in block.ops]), rewrite_end(block.end, self))
+            Block(block.label, tuple([self.op(op) for op in block.ops]), rewrite_end(block.end, self))
             for block in blocks
         )
 
@@ -166,26 +181,27 @@ def dominators(function: Function) -> dict[str, str]:
     """
     order = [block.label for block in reverse_postorder(function)]
     place = {label: index for index, label in enumerate(order)}
-    before = predecessors(function)
-    idom = {order[0]: order[0]}
+    found = predecessors(function)
+    before = [[place[source] for source in found[label] if source in place] for label in order]
+    idom = [0] + [-1] * (len(order) - 1)  # places of blocks; -1: not known yet
     changed = True
     while changed:
         changed = False
-        for label in order[1:]:
-            candidate = ""
-            for source in before[label]:
-                if source not in idom:
+        for at in range(1, len(order)):
+            candidate = -1
+            for source in before[at]:
+                if idom[source] < 0:
                     continue
-                if not candidate:
+                if candidate < 0:
                     candidate = source
                     continue
                 other = source
                 while other != candidate:
-                    if place[other] > place[candidate]:
+                    if other > candidate:
                         other = idom[other]
                     else:
                         candidate = idom[candidate]
-            if idom.get(label) != candidate:
-                idom[label] = candidate
+            if idom[at] != candidate:
+                idom[at] = candidate
                 changed = True
-    return idom
+    return {label: order[idom[at]] for label, at in place.items()}

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from operator import is_not
 from typing import Final
 
 from invivo.ir import helpers, ops
 from invivo.ir.ops import Block, Function, Op, Value, Variable
 from invivo.ir.uses import operands, result, successors, with_blocks
 
-_PURE: Final = (
-    ops.Binary,
-    ops.Compare,
-    ops.Extend,
-    ops.ByteSwap,
-    ops.Offset,
-    ops.BoundedIndex,
-    ops.Load,
-    ops.StackSlot,
-    ops.MapAddress,
-    ops.GlobalAddress,
-    ops.FunctionAddress,
-    ops.KernelVariable,
-    ops.GetVariable,
+_PURE: Final = frozenset(
+    {
+        ops.Binary,
+        ops.Compare,
+        ops.Extend,
+        ops.ByteSwap,
+        ops.Offset,
+        ops.BoundedIndex,
+        ops.Load,
+        ops.StackSlot,
+        ops.MapAddress,
+        ops.GlobalAddress,
+        ops.FunctionAddress,
+        ops.KernelVariable,
+        ops.GetVariable,
+    }
 )
 PURE_HELPERS: Final = frozenset(
     {
@@ -61,8 +64,9 @@ def remove_dead(function: Function) -> Function:
         blocks: list[Block] = []
         for block in function.blocks:
             kept = _sweep(block, used, seen_later[block.label])
-            changed |= tuple(kept) != block.ops
-            blocks.append(Block(block.label, tuple(kept), block.end))
+            is_changed = len(kept) != len(block.ops) or any(map(is_not, kept, block.ops))
+            changed |= is_changed
+            blocks.append(Block(block.label, tuple(kept), block.end) if is_changed else block)
         if not changed:
             return function
         function = with_blocks(function, tuple(blocks))
@@ -74,9 +78,11 @@ def _used_bytes(function: Function) -> dict[int, int]:
     for block in function.blocks:
         for op in (*block.ops, block.end):
             for operand in operands(op):
-                if isinstance(operand, Value):
-                    size = op.size if isinstance(op, ops.Store) and operand is op.value else 8
-                    used[operand.id] = max(used.get(operand.id, 0), size)
+                if type(operand) is not Value:
+                    continue
+                size = op.size if type(op) is ops.Store and operand is op.value else 8
+                if size > used.get(operand.id, 0):
+                    used[operand.id] = size
     return used
 
 
@@ -104,7 +110,7 @@ def _is_dead(op: Op, used: dict[int, int]) -> bool:
     value = result(op)
     if value is not None and value.id in used:
         return False
-    return isinstance(op, _PURE) or (isinstance(op, ops.Call) and op.helper in PURE_HELPERS)
+    return type(op) in _PURE or (isinstance(op, ops.Call) and op.helper in PURE_HELPERS)
 
 
 def _variables_read_later(function: Function) -> dict[str, set[Variable]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invivo.ir import ops
 from invivo.ir.ops import Block, Function, Terminator
-from invivo.ir.uses import predecessors, reverse_postorder, with_blocks
+from invivo.ir.uses import predecessors, reverse_postorder, successors, with_blocks
 
 
 def simplify_flow(function: Function) -> Function:
@@ -16,8 +16,8 @@ def simplify_flow(function: Function) -> Function:
     Leaves alone: operations, comparisons, loops.
     """
     blocks = {block.label: block for block in function.blocks}
-    threaded = tuple(Block(b.label, b.ops, _thread(b.end, blocks)) for b in function.blocks)
-    function = with_blocks(function, threaded)
+    threaded = [(block, _thread(block.end, blocks)) for block in function.blocks]
+    function = with_blocks(function, tuple([b if end is b.end else Block(b.label, b.ops, end) for b, end in threaded]))
     function = with_blocks(function, tuple(reverse_postorder(function)))
     function = _merge(function)
     return with_blocks(function, tuple(reverse_postorder(function)))
@@ -30,11 +30,13 @@ def _thread(end: Terminator, blocks: dict[str, Block]) -> Terminator:
             final = blocks[target]
             if not final.ops and isinstance(final.end, ops.Return) and isinstance(final.end.value, int):
                 return final.end
-            return ops.Jump(target)
+            return end if target == end.target else ops.Jump(target)
         case ops.Branch(op, left, right, then, otherwise, span):
             then, otherwise = _destination(then, blocks), _destination(otherwise, blocks)
             if then == otherwise:
                 return ops.Jump(then)
+            if then == end.then and otherwise == end.otherwise:
+                return end
             return ops.Branch(op, left, right, then, otherwise, span)
         case _:
             return end
@@ -70,7 +72,7 @@ def _merge(function: Function) -> Function:
             merged.pop(following.label, None)
             body += following.ops
             end = following.end
-            for others in before.values():
-                others[:] = [block.label if label == following.label else label for label in others]
+            for label in successors(end):
+                before[label] = [block.label if each == following.label else each for each in before[label]]
         merged[block.label] = Block(block.label, tuple(body), end)
     return with_blocks(function, tuple(merged.values()))
