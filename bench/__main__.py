@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from bench import code, corpus, events, growth, hits, maps, stacks, startup, traced
+from bench import code, compiling, corpus, events, growth, hits, maps, stacks, startup, traced
 from bench.compare import compare
 from bench.contenders import Bench, Launcher, Load
 from bench.figures import LOST, Figure, Figures, format_table, from_json
@@ -37,6 +37,7 @@ QUESTIONS: dict[str, Question] = {
     "startup": startup,
     "hits": hits,
     "code": code,
+    "compiling": compiling,
     "events": events,
     "maps": maps,
     "traced": traced,

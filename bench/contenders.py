@@ -68,13 +68,14 @@ class LoadResult(Record):
 class Load:
     """The load's command line, and where it writes its result."""
 
-    def __init__(self, program: Path, calls: int, rate: int = 0) -> None:
-        """``rate``: calls a second at most; 0: as many as it can."""
+    def __init__(self, program: Path, calls: int, rate: int = 0, *, with_path: bool = False) -> None:
+        """``rate``: calls a second at most; 0: as many as it can. ``with_path``: access() instead of lseek()."""
         self.program = program
         self.calls = calls
         self._result = program.with_name("result")
         self._go = program.with_name("go")
-        self.command = [str(program), f"{calls}@{rate}" if rate else str(calls), str(self._result)]
+        how_many = f"{'p' if with_path else ''}{calls}{f'@{rate}' if rate else ''}"
+        self.command = [str(program), how_many, str(self._result)]
         self.held_command = [*self.command, str(self._go)]
 
     def reset(self) -> None:
@@ -192,6 +193,6 @@ def _maps(out: bytes) -> dict[str, object]:
     for line in out.splitlines():
         if line.startswith(b"{"):
             event = json.loads(line)
-            if event["type"] in ("map", "hist"):
+            if event["type"] in ("map", "hist", "stats", "tseries"):
                 maps |= event["data"]
     return maps

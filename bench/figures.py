@@ -11,7 +11,8 @@ from invivo.record import Record
 LOST = "lost or wrong hits"
 # Above 1: the program ran for calls of other processes, too, and left early; its own mean is too low then.
 RUNS = "program runs for each call"
-UNRATED = (LOST, RUNS)  # nothing to be better in
+TOLD = "events lost and told"  # of what is shown in a form that can lose some
+UNRATED = (LOST, RUNS, TOLD)  # nothing to be better in
 
 
 class Figure(Record):
@@ -72,7 +73,8 @@ def format_table(figures: Sequence[Figure]) -> str:
     for figure in figures:
         cells.setdefault((figure.case, figure.metric), {})[figure.contender] = figure
     other = BPFTRACE.name if BPFTRACE.name in contenders else contenders[-1]
-    rows = [["case", "measured", *contenders, f"{other} ÷ {INVIVO.name}"]]
+    rated = [f"{other} ÷ {INVIVO.name}"] if other != INVIVO.name else []
+    rows = [["case", "measured", *contenders, *rated]]
     last = ""
     # The rows of a case stand together, in the order of its first figure.
     order = list(dict.fromkeys(figure.case for figure in figures))
@@ -80,9 +82,8 @@ def format_table(figures: Sequence[Figure]) -> str:
         found = cells[case, metric]
         shown = f"`{case}`" if case != last else ""
         last = case
-        rows.append(
-            [shown, metric, *[format_cell(found.get(name)) for name in contenders], _ratio(metric, found, other)]
-        )
+        ratio = [_ratio(metric, found, other)] if rated else []
+        rows.append([shown, metric, *[format_cell(found.get(name)) for name in contenders], *ratio])
     return aligned(rows)
 
 

@@ -15,6 +15,7 @@ from invivo.record import Record
 
 _CALLS = 100_000
 _FUNCTIONS = 10_000
+_EVENTS = Path("/sys/kernel/tracing/events/syscalls")
 _MOST_PROBES = 100  # of bpftrace, which attaches to 512 at most and needs tens of milliseconds to let go of each
 
 
@@ -36,6 +37,17 @@ def _probes(bench: Bench, contender: Contender, count: int) -> float | None:
     allowed = "config = { max_probes = 20000 } " if contender is INVIVO else ""
     program = f"{allowed}uprobe:{library}:{pattern} {{ @ = count(); }} BEGIN {{ exit(); }}"
     return bench.launcher.run(contender.command(program)).wall_s * 1e3
+
+
+def _tracepoints(bench: Bench, contender: Contender, count: int) -> float | None:
+    """Milliseconds of a whole run that attaches to the entries of so many system calls, of a command that makes few."""
+    if contender is not INVIVO and count > _MOST_PROBES // 10:
+        return None
+    names = sorted(path.name for path in _EVENTS.glob("sys_enter_*"))[:count]
+    points = ", ".join(f"tracepoint:syscalls:{name}" for name in names)
+    load = Load(bench.load.program, 1)
+    load.reset()
+    return bench.launcher.run(contender.command(f"{points} /scope/ {{ @ = count(); }}", load.command)).wall_s * 1e3
 
 
 def _library(path: Path) -> Path:
@@ -91,18 +103,29 @@ def _rate(bench: Bench, contender: Contender, rate: int) -> float | None:
 
 
 SERIES = (
-    Series("probes attached", "whole run, ms", (1, 10, 100, 1_000, 10_000), _probes),
-    Series("keys printed", "end of load to end of run, ms", (10, 100, 1_000, 10_000, 100_000, 1_000_000), _keys),
+    Series("functions probed (uprobe)", "Whole run, ms", (1, 10, 100, 1_000, 10_000), _probes),
+    Series("tracepoints probed", "Whole run, ms", (1, 3, 10, 30, 100, 300), _tracepoints),
     Series(
-        "depth of user stack", "added to a call, ns", (1, 4, 16, 64, 120), lambda b, c, n: _deep(b, c, "ustack", n, 8)
+        "keys of a map, printed", "End of load to end of run, ms", (10, 100, 1_000, 10_000, 100_000, 1_000_000), _keys
     ),
     Series(
-        "length of string key",
-        "added to a call, ns",
+        "frames of a user stack as a key",
+        "Added to a call, ns",
+        (1, 4, 16, 64, 120),
+        lambda b, c, n: _deep(b, c, "ustack", n, 8),
+    ),
+    Series(
+        "characters of a string as a key",
+        "Added to a call, ns",
         (1, 8, 16, 32, 62),
         lambda b, c, n: _deep(b, c, "str(args->filename)", 1, n),
     ),
-    Series("events a second", "tracer's CPU, % (start-up in it)", (100, 1_000, 10_000, 100_000, 300_000), _rate),
+    Series(
+        "printed events a second",
+        "Tracer's processor time, % (start-up in it)",
+        (100, 1_000, 10_000, 100_000, 300_000),
+        _rate,
+    ),
 )
 
 Points = dict[str, dict[str, list[tuple[int, list[float]]]]]

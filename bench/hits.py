@@ -1,4 +1,4 @@
-"""Question 2: what does a hit cost, in the kernel and to the traced program, for eight programs?"""
+"""Question 2: what does a hit cost, in the kernel and to the traced program: aggregations, keys, pairs of probes?"""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.contenders import CONTENDERS, Bench, Contender, Launcher, Load, LoadResult, Run
+from bench.contenders import CONTENDERS, INVIVO, Bench, Contender, Launcher, Load, LoadResult, Run
 from bench.figures import LOST, RUNS, Figures
 from bench.machine import BenchError
-from bench.results import all_in_histogram, entry, hits_in_histogram, powers_of_two
+from bench.results import (
+    OFFSETS,
+    all_in_histogram,
+    all_in_series,
+    entry,
+    equal_steps,
+    hits_in_histogram,
+    offsets_added,
+    powers_of_two,
+)
 from invivo.kernel import links, perf, programs, syscalls
 from invivo.kernel.programs import Program, Statistics
 from invivo.kernel.tracefs import Tracefs
@@ -34,12 +43,17 @@ _INSTRUCTIONS = "instructions"
 
 
 class Case(Record):
-    """An aggregation, and how many of the load's calls a run's maps show; ``programs``: how many run for each call."""
+    """An aggregation, and how many of the load's calls a run's maps show; ``programs``: how many run for each call.
+
+    ``with_path``: the calls have a path. ``is_new``: bpftrace 0.17 does not know it.
+    """
 
     name: str
     count: Callable[[Run, LoadResult, int], int]
     source: str = ""  # if it is not the action alone
     programs: int = 1
+    with_path: bool = False
+    is_new: bool = False
 
     def program(self) -> str:
         return self.source or f"{_PROBE} {{ {self.name}; }}"
@@ -53,6 +67,13 @@ def _last_time(run: Run, load: LoadResult, calls: int) -> int:
     return calls if load.began_ns <= noted_ns <= load.ended_ns + suspended_ns else 0
 
 
+def _all_if(is_right: Callable[[Run, int], bool]) -> Callable[[Run, LoadResult, int], int]:
+    """All calls if a value is what it must be, else none."""
+    return lambda run, load, calls: calls if is_right(run, calls) else 0
+
+
+_STATISTICS = ("count", "average", "total")
+
 CASES = (
     Case("@ = count()", lambda run, load, calls: entry(run.maps, "@")),
     Case("@[tid] = count()", lambda run, load, calls: entry(run.maps, "@", str(load.pid))),
@@ -61,6 +82,30 @@ CASES = (
     Case(
         "@[comm] = hist(args->offset)",
         lambda run, load, calls: hits_in_histogram(run.maps, powers_of_two(calls), "load"),
+    ),
+    Case("@ = sum(args->offset)", _all_if(lambda run, calls: entry(run.maps, "@") == offsets_added(calls))),
+    Case("@ = avg(args->offset)", _all_if(lambda run, calls: entry(run.maps, "@") == offsets_added(calls) // calls)),
+    Case("@ = min(args->offset)", _all_if(lambda run, calls: run.maps.get("@") == 0)),
+    Case("@ = max(args->offset)", _all_if(lambda run, calls: entry(run.maps, "@") == OFFSETS - 1)),
+    Case(
+        "@ = stats(args->offset)",
+        _all_if(
+            lambda run, calls: (
+                tuple(entry(run.maps, "@", name) for name in _STATISTICS)
+                == (calls, offsets_added(calls) // calls, offsets_added(calls))
+            )
+        ),
+    ),
+    Case(
+        "@ = lhist(args->offset, 0, 1024, 64)",
+        lambda run, load, calls: hits_in_histogram(run.maps, equal_steps(calls, 64)),
+    ),
+    Case('@ = tseries(1, 1s, 100, "sum")', lambda run, load, calls: all_in_series(run.maps), is_new=True),
+    Case(
+        "@[str(args->filename)] = count()",
+        lambda run, load, calls: entry(run.maps, "@", "/dev/null"),
+        "tracepoint:syscalls:sys_enter_access /scope/ { @[str(args->filename)] = count(); }",
+        with_path=True,
     ),
     Case("@start[tid] = nsecs", _last_time),
     Case(
@@ -83,7 +128,8 @@ def measure(bench: Bench) -> Figures:
     for number in range(bench.runs):
         for case in CASES:
             bench.note(f"hits, run {number + 1}: {case.name}")
-            _measure_round(bench.launcher, case, bench.load, figures)
+            load = Load(bench.load.program, bench.load.calls, with_path=True) if case.with_path else bench.load
+            _measure_round(bench.launcher, case, load, figures)
     return figures
 
 
@@ -91,7 +137,7 @@ def _measure_round(launcher: Launcher, case: Case, load: Load, figures: Figures)
     """One run of each contender. Differences are taken within the round: the machine changes between rounds."""
     untraced_ns = _run_load(launcher, load).call_ns
     figures.add(case.name, _UNTRACED, {_CALL: untraced_ns})
-    with _empty_program() as empty:
+    with _empty_program("sys_enter_access" if case.with_path else "sys_enter_lseek") as empty:
         empty_ns = _run_load(launcher, load).call_ns
         statistics_fd = programs.enable_statistics()
         try:
@@ -100,7 +146,7 @@ def _measure_round(launcher: Launcher, case: Case, load: Load, figures: Figures)
         finally:
             os.close(statistics_fd)
     figures.add(case.name, _EMPTY, {_CALL: empty_ns, _ADDED: empty_ns - untraced_ns})
-    for contender in CONTENDERS:
+    for contender in (INVIVO,) if case.is_new else CONTENDERS:
         call_ns, lost = _timed(launcher, case, contender, load)
         seen = _counted(launcher, case, contender, load)
         values = {
@@ -176,11 +222,11 @@ def statistics_of(program_id: int) -> Statistics:
 
 
 @contextmanager
-def _empty_program() -> Iterator[Program]:
+def _empty_program(event: str) -> Iterator[Program]:
     """A program that only returns, at the traced tracepoint: what being traced costs at least."""
     tracefs = Tracefs()
     try:
-        event_id = tracefs.event_id("syscalls", "sys_enter_lseek")
+        event_id = tracefs.event_id("syscalls", event)
     finally:
         tracefs.close()
     program = programs.load_code("empty", _RETURN_0, ProgramType.TRACEPOINT)

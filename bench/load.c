@@ -1,6 +1,6 @@
-/* load CALLS[@RATE] RESULT [GO]: the work that contenders trace.
+/* load [p]CALLS[@RATE] RESULT [GO]: the work that contenders trace.
  *
- * Makes CALLS lseek calls, RATE a second at most, pinned on processor 1 (0 if there is no other), and OPENS opens of /dev/null and
+ * Makes CALLS lseek calls (with p: calls of access() with a path), RATE a second at most, pinned on processor 1 (0 if there is no other), and OPENS opens of /dev/null and
  * PARENTS calls of getppid (bench/machine.py knows the numbers).  Writes one line of JSON into RESULT: when main
  * began and ended its calls (CLOCK_MONOTONIC, ns), the time of a call as it saw it, and its time on a processor.  With GO it stays until that file exists, so
  * that the tracer's programs can be looked at; 60 s at most.
@@ -48,7 +48,8 @@ int main(int argc, char **argv)
     if (argc < 3)
         return 2;
     char *rest;
-    long calls = strtol(argv[1], &rest, 10);
+    int with_path = *argv[1] == 'p';
+    long calls = strtol(argv[1] + with_path, &rest, 10);
     double pause_ns = *rest == '@' ? 1e9 / atof(rest + 1) : 0;
     if (sysconf(_SC_NPROCESSORS_ONLN) > 1)
         pin(1);
@@ -60,7 +61,10 @@ int main(int argc, char **argv)
 
     long long start = now_ns();
     for (long i = 0; i < calls; i++) {
-        syscall(SYS_lseek, file, i % OFFSETS, SEEK_SET);
+        if (with_path)
+            access(path, F_OK);
+        else
+            syscall(SYS_lseek, file, i % OFFSETS, SEEK_SET);
         if (pause_ns && i % AT_ONCE == AT_ONCE - 1)
             while (now_ns() - start < i * pause_ns)
                 ;

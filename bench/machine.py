@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from invivo.version import VERSION
 OPENS = 3
 PARENTS = 5
 
+# Not in anybody's home: PostgreSQL runs as nobody.
+_FETCHED = Path("/var/cache/invivo-bench")
 _TRACEFS = "/sys/kernel/tracing"
 
 
@@ -46,6 +50,31 @@ def install(package: str) -> None:
         raise BenchError(f"{package} is not here, and `{' '.join(command)}` failed")
 
 
+def fetch(name: str, *packages: str) -> Path:
+    """Return a folder with the files of Debian packages, which are only unpacked, once. Everybody can read it."""
+    folder = _FETCHED / name
+    if not folder.exists():
+        _FETCHED.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_FETCHED) as temporary:
+            download = Path(temporary)
+            command = ["apt-get", "--quiet=2", "download", *packages]
+            if subprocess.run(command, cwd=download, check=False, stderr=subprocess.DEVNULL).returncode != 0:
+                raise BenchError(f"`{' '.join(command)}` failed")
+            for archive in download.glob("*.deb"):
+                subprocess.run(["dpkg-deb", "--extract", str(archive), str(download / "files")], check=True)
+            (download / "files").rename(folder)
+    return folder
+
+
+def newest(pattern: str) -> str:
+    """The last package by name that matches a pattern, or `BenchError`."""
+    command = ["apt-cache", "search", "--names-only", f"^{pattern}$"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    if not found:
+        raise BenchError(f"the package sources have no {pattern} (apt-get update?)")
+    return max((line.split()[0] for line in found), key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+
+
 def build(name: str, folder: Path) -> Path:
     """Compile one of the bench's own programs in C into a folder; return the program's path."""
     program = folder / name
@@ -69,7 +98,6 @@ def describe() -> dict[str, str]:
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
     )
     memory_kib = int(next(line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")))
-    version = subprocess.run(["bpftrace", "--version"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "date": time.strftime("%Y-%m-%d"),
         "kernel": platform.release(),
@@ -79,8 +107,20 @@ def describe() -> dict[str, str]:
         "load average at the start": f"{os.getloadavg()[0]:.2f}",
         "python": platform.python_version(),
         "invivo": VERSION,
-        "bpftrace": version,
+        "bpftrace": _version("bpftrace", "--version"),
+        "perf": _version("perf", "--version"),
+        "strace": _version("strace", "--version"),
+        "clang": _version("clang", "--version"),
     }
+
+
+def _version(*command: str) -> str:
+    """The first number of a version that a command says."""
+    if shutil.which(command[0]) is None:
+        return "not installed"
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\d+\.\d[\w.]*", said)
+    return found[0] if found else said.strip()
 
 
 def _lines(path: str) -> list[str]:

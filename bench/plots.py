@@ -1,17 +1,23 @@
-"""Growth as a picture: a plot for each series, both axes logarithmic, bars from the least to the greatest run."""
+"""Growth as a picture: a chart for each series, with the least and the greatest run, and names at the lines."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.growth import SERIES, Points
+from bench.contenders import BPFTRACE, INVIVO
+from bench.growth import SERIES, Points, Series
+
+_COLOURS = {INVIVO.name: "#0b6e4f", BPFTRACE.name: "#c0561f"}
+_QUIET = "#666666"
 
 
 def draw(results: Path, picture: Path) -> None:
@@ -19,22 +25,63 @@ def draw(results: Path, picture: Path) -> None:
     mpl.use("Agg")
     read = json.loads(results.read_text())
     points: Points = read["points"]
-    figure, axes = pyplot.subplots(2, 3, figsize=(13, 7.5), layout="constrained")
-    for axis, series in zip(axes.flat, SERIES, strict=False):
-        for name, steps in points[series.name].items():
-            _draw_line(axis, name, steps)
-        axis.set(xscale="log", yscale="log", xlabel=series.name, ylabel=series.unit)
-        axis.grid(visible=True, which="major", alpha=0.3)
-        axis.legend()
-    for axis in list(axes.flat)[len(SERIES) :]:
-        axis.axis("off")
-        axis.text(0, 0.5, "\n".join(f"{name}: {value}" for name, value in read["machine"].items()), va="center")
+    figure, axes = pyplot.subplots(2, 3, figsize=(14, 8.4), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, rect=(0, 0.05, 1, 0.88))
+    figure.suptitle("How costs grow", x=0.01, y=0.985, ha="left", fontsize=17, fontweight="bold")
+    explained = "Less is better. Lines: medians; bands: from the least to the greatest run. All axes are logarithmic."
+    figure.text(0.01, 0.922, explained, color=_QUIET, fontsize=10.5)
+    for axis, series in zip(axes.flat, SERIES, strict=True):
+        _draw_series(axis, series, points[series.name])
+    figure.text(0.01, 0.008, "\n".join(textwrap.wrap(_machine(read["machine"]), 190)), color=_QUIET, fontsize=9)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=80)
+    figure.savefig(picture, dpi=100)
+
+
+def _machine(machine: Mapping[str, str]) -> str:
+    return "Measured on: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + "."
+
+
+def _draw_series(axis: Axes, series: Series, lines: Mapping[str, Sequence[tuple[int, Sequence[float]]]]) -> None:
+    for name, steps in lines.items():
+        if steps:
+            _draw_line(axis, name, steps)
+    axis.set(xscale="log", yscale="log", xlabel=series.name)
+    axis.set_title(series.unit, loc="left", fontsize=11.5, fontweight="bold")
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high * (high / low) ** 0.22)  # room for the names
+    axis.set_xticks(series.steps, [_short(step) for step in series.steps])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if _decades(axis) < 2.2 else (1.0,)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    for each in (axis.xaxis, axis.yaxis):
+        each.set_minor_formatter(NullFormatter())
+    axis.tick_params(which="minor", length=0)
+    axis.tick_params(which="major", length=3, color=_QUIET)
+    axis.grid(visible=True, axis="y", which="major", color="#dddddd", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _decades(axis: Axes) -> float:
+    low, high = axis.get_ylim()
+    return len(str(int(high / low)))
 
 
 def _draw_line(axis: Axes, name: str, steps: Sequence[tuple[int, Sequence[float]]]) -> None:
-    medians = [statistics.median(values) for _, values in steps]
-    low = [median - min(values) for median, (_, values) in zip(medians, steps, strict=True)]
-    high = [max(values) - median for median, (_, values) in zip(medians, steps, strict=True)]
-    axis.errorbar([step for step, _ in steps], medians, yerr=[low, high], marker="o", capsize=3, label=name)
+    places = [step for step, _ in steps]
+    # What is nothing, or less by noise, has no place on such an axis.
+    medians = [max(statistics.median(values), _LEAST) for _, values in steps]
+    low = [max(min(values), _LEAST) for _, values in steps]
+    high = [max(*values, _LEAST) for _, values in steps]
+    colour = _COLOURS[name]
+    axis.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.plot(places, medians, color=colour, marker="o", markersize=4.5, linewidth=1.8)
+    shown = f" {name}\n {_short(medians[-1])}"
+    axis.annotate(shown, (places[-1], medians[-1]), color=colour, va="center", fontsize=10, fontweight="bold")
+
+
+_LEAST = 0.1
+
+
+def _short(value: float) -> str:
+    """A number with a thousands sign, as few digits as it needs."""
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}"
