@@ -121,8 +121,8 @@ SERIES = (
         lambda b, c, n: _deep(b, c, "str(args->filename)", 1, n),
     ),
     Series(
-        "printed events a second",
-        "Tracer's processor time, % (start-up in it)",
+        "printed events a second (start-up is in it)",
+        "Tracer's processor time, %",
         (100, 1_000, 10_000, 100_000, 300_000),
         _rate,
     ),
