@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from invivo.formats.rust_names import demangle_rust, readable_rust
@@ -50,6 +50,7 @@ def test_other_names_stay_as_they_are() -> None:
 
 
 @given(st.text(alphabet="RNvCIMXYEBs_0123ab4TSAKLFGDpjhe", max_size=60))
+@example("C0")
 def test_what_is_no_name_is_none(text: str) -> None:
     result = demangle_rust(f"_R{text}")
     assert result is None or result

@@ -55,7 +55,7 @@ def _current(name: str) -> str | None:
         if reader.at < len(body) and body[reader.at].isupper():
             reader.skipping = True  # the crate that it was made for
             reader.path(values=False)
-        if reader.at != len(body):
+        if reader.at != len(body) or not path:  # a crate without a name
             return None
     except (_Unknown, IndexError, ValueError, OverflowError):
         return None
