@@ -78,13 +78,20 @@ class SymbolTable:
         self._path = path
         self._sources = sources
         self._executable = executable
-        self._rows = [self._unpack(source) for source in sources]
+        self._unpacked: list[list[_Row]] = []
+        self._packed: list[bytes] = []
         self._places: tuple[list[int], list[tuple[int, int]]] | None = None
-        self._by_name: list[dict[int, list[int]]] | None = None
 
     def __len__(self) -> int:
         """How many rows the tables have, undefined symbols included."""
-        return sum(map(len, self._rows))
+        return sum(len(source.table) // _SYMBOL.size for source in self._sources)
+
+    @property
+    def _rows(self) -> list[list[_Row]]:
+        """All rows of each table: for a name alone they are not unpacked."""
+        if not self._unpacked:
+            self._unpacked = [list(_SYMBOL.iter_unpack(_whole_rows(source.table))) for source in self._sources]
+        return self._unpacked
 
     def __iter__(self) -> Iterator[Symbol]:
         """All defined symbols with a name."""
@@ -101,8 +108,7 @@ class SymbolTable:
     def find(self, name: str) -> Symbol | None:
         """Return the symbol of a name: a function before data, the default version before others."""
         best: tuple[tuple[bool, bool, int], Symbol] | None = None
-        for source, index in self._indices(name):
-            row = self._rows[source][index]
+        for source, index, row in self._named(name):
             symbol = self._symbol(source, row)
             key = (not symbol.is_function, self._is_hidden(source, index), _BINDING_RANK.get(symbol.binding, 3))
             if best is None or key < best[0]:
@@ -147,22 +153,23 @@ class SymbolTable:
         found.sort()
         return [each[0] for each in found], [(each[1], each[2]) for each in found]
 
-    def _indices(self, name: str) -> Iterator[tuple[int, int]]:
-        """Return table and index of the defined symbols of a name.
+    def _named(self, name: str) -> Iterator[tuple[int, int, _Row]]:
+        """Yield table, index and row of the defined symbols of a name: searched as bytes, which is soon done.
 
         A name may be the end of a longer one in the strings (``open`` in ``fopen``), so each place
         where the text ends counts, if a symbol begins its name there.
         """
-        if self._by_name is None:
-            self._by_name = [_by_name_offset(rows) for rows in self._rows]
         wanted = name.encode() + b"\0"
         if len(wanted) == 1:
             return
-        for number, source in enumerate(self._sources):
+        self._packed = self._packed or [bytes(_whole_rows(source.table)) for source in self._sources]
+        for number, (source, table) in enumerate(zip(self._sources, self._packed, strict=True)):
             at = source.data.find(wanted, source.strings_start, source.strings_end)
             while at >= 0:
-                for index in self._by_name[number].get(at - source.strings_start, ()):
-                    yield number, index
+                for index in _rows_that_begin(table, struct.pack("<I", at - source.strings_start)):
+                    row: _Row = _SYMBOL.unpack_from(table, index * _SYMBOL.size)
+                    if row[3]:
+                        yield number, index, row
                 at = source.data.find(wanted, at + 1, source.strings_end)
 
     def _is_hidden(self, source: int, index: int) -> bool:
@@ -184,17 +191,17 @@ class SymbolTable:
         name = extent.data[start:end].decode(errors="replace")
         return Symbol(name, address, size, info & 15, info >> 4, section)
 
-    def _unpack(self, source: SymbolSource) -> list[_Row]:
-        whole = len(source.table) // _SYMBOL.size * _SYMBOL.size
-        return list(_SYMBOL.iter_unpack(source.table[:whole]))
+
+def _whole_rows(table: memoryview) -> memoryview:
+    return table[: len(table) // _SYMBOL.size * _SYMBOL.size]
 
 
-def _by_name_offset(rows: list[_Row]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        if row[3]:
-            found.setdefault(row[0], []).append(index)
-    return found
+def _rows_that_begin(table: bytes, word: bytes) -> Iterator[int]:
+    at = table.find(word)
+    while at >= 0:
+        if at % _SYMBOL.size == 0:
+            yield at // _SYMBOL.size
+        at = table.find(word, at + 1)
 
 
 def _is_code(kind: int, section: int, executable: frozenset[int]) -> bool:

@@ -71,7 +71,7 @@ def _library(name: str, root: str) -> list[str]:
     if not name.startswith("lib"):
         return []
     try:
-        cached = parse_ld_cache(read_bytes(root + LD_CACHE))
+        cached = parse_ld_cache(read_bytes(root + LD_CACHE), name)
     except OSError:
         cached = ()
     candidates = [path for soname, path in cached if _names_library(soname, name)]
@@ -99,8 +99,8 @@ def _names_library(soname: str, name: str) -> bool:
     return soname == whole or soname.startswith(whole + ".")
 
 
-def parse_ld_cache(data: bytes) -> tuple[tuple[str, str], ...]:
-    """Return soname and path of each x86-64 library of glibc's ``/etc/ld.so.cache``, best first.
+def parse_ld_cache(data: bytes, prefix: str = "") -> tuple[tuple[str, str], ...]:
+    """Return soname and path of each x86-64 library of glibc's ``/etc/ld.so.cache`` that begins so, best first.
 
     A cache of another form, or a damaged one, has none.
     """
@@ -111,12 +111,13 @@ def parse_ld_cache(data: bytes) -> tuple[tuple[str, str], ...]:
     table = start + _CACHE_HEADER.size
     if len(data) < table + count * _CACHE_ENTRY.size:
         return ()
+    begin = prefix.encode("utf-8", "surrogateescape")
     return tuple(
         (_text(data, start + name), _text(data, start + path))
         for flags, name, path, _, capabilities in _CACHE_ENTRY.iter_unpack(
             data[table : table + count * _CACHE_ENTRY.size]
         )
-        if flags == _FLAGS_X86_64 and not capabilities
+        if flags == _FLAGS_X86_64 and not capabilities and data.startswith(begin, start + name)
     )
 
 

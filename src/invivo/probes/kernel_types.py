@@ -103,7 +103,7 @@ class KernelTypes:
         self._number = 0
         self._by_id: dict[tuple[int, AddressSpace], Type] = {}
         self._ids: dict[tuple[BtfKind, str], int | None] = {}
-        self._compounds: dict[int, BtfType] = {}
+        self._described: dict[int, BtfType] = {}
 
     def upon(self, btf: Btf, *, standalone: bool = False) -> KernelTypes:
         """Return a reader for other types, whose structs this one knows from then on.
@@ -140,7 +140,7 @@ class KernelTypes:
         stripped = self._btf.strip(type_id) if self._btf is not None else 0
         if not stripped or self._btf is None:
             return VOID  # also beneath a qualifier: const void
-        described = self._btf.type(stripped)
+        described = self._describe(stripped)
         match described.kind:
             case BtfKind.INT:
                 return _integer(described)
@@ -168,7 +168,7 @@ class KernelTypes:
         assert self._btf is not None
         stripped = self._btf.strip(described.target)
         is_integer = stripped and self._btf.kind(stripped) is BtfKind.INT
-        if described.count and is_integer and self._btf.type(stripped).name == "char":
+        if described.count and is_integer and self._describe(stripped).name == "char":
             return String(described.count)
         return Array(self.of(described.target, space), described.count)
 
@@ -176,7 +176,7 @@ class KernelTypes:
         """Return the tag of a pointer's target: "user", "rcu", "percpu" ... Clang's kernels have them."""
         assert self._btf is not None
         while type_id:
-            described = self._btf.type(type_id)
+            described = self._describe(type_id)
             if described.kind is BtfKind.TYPE_TAG:
                 return described.name
             if described.kind not in (BtfKind.CONST, BtfKind.VOLATILE, BtfKind.RESTRICT):
@@ -274,6 +274,14 @@ class KernelTypes:
         found = self.typedef_id(name)
         return self.of(found, space) if found is not None else None
 
+    def _describe(self, type_id: int) -> BtfType:
+        """Read a type once: a large struct has hundreds of members, and is asked for at each use."""
+        assert self._btf is not None
+        found = self._described.get(type_id)
+        if found is None:
+            found = self._described[type_id] = self._btf.type(type_id)
+        return found
+
     def _find(self, kind: BtfKind, name: str) -> int | None:
         key = (kind, name)
         if key not in self._ids:
@@ -299,9 +307,7 @@ class KernelTypes:
         """Yield each named member, its offset in bits from the outermost struct, and whether others share its place."""
         if self._btf is None or not type_id:
             return
-        described = self._compounds.get(type_id)
-        if described is None:
-            described = self._compounds[type_id] = self._btf.type(type_id)
+        described = self._describe(type_id)
         overlaid = overlaid or described.kind is BtfKind.UNION
         for member in described.members:
             offset = base_bits + member.bit_offset
@@ -366,19 +372,19 @@ class KernelTypes:
         found = self.function_id(name)
         if found is None or self._btf is None:
             return None
-        return self._prototype(self._btf.type(found).target)
+        return self._prototype(self._describe(found).target)
 
     def typedef_prototype(self, name: str) -> Prototype:
         """Return the prototype behind a typedef of a pointer to a function; empty if there is none."""
         found = self.typedef_id(name)
         if found is None or self._btf is None:
             return Prototype((), 0)
-        pointer = self._btf.type(self._btf.strip(found))
+        pointer = self._describe(self._btf.strip(found))
         return self._prototype(pointer.target)
 
     def _prototype(self, type_id: int) -> Prototype:
         assert self._btf is not None
-        described = self._btf.type(type_id)
+        described = self._describe(type_id)
         if described.kind is not BtfKind.FUNC_PROTO:
             return Prototype((), 0)
         parameters = tuple((parameter.name, parameter.type) for parameter in described.parameters)
@@ -397,7 +403,7 @@ class KernelTypes:
     def _declared(self, type_id: int, inner: str) -> str:
         if not type_id or self._btf is None:
             return _joined("void", inner)
-        described = self._btf.type(type_id)
+        described = self._describe(type_id)
         match described.kind:
             case BtfKind.PTR:
                 return self._declared_pointer(described, inner)
@@ -405,7 +411,7 @@ class KernelTypes:
                 return self._declared(described.target, f"{inner}[{described.count}]")
             case BtfKind.CONST | BtfKind.VOLATILE | BtfKind.RESTRICT:
                 word = described.kind.name.lower()
-                if self._btf.type(described.target).kind is BtfKind.PTR if described.target else False:
+                if self._describe(described.target).kind is BtfKind.PTR if described.target else False:
                     return self._declared(described.target, _joined(word, inner))
                 return f"{word} {self._declared(described.target, inner)}"
             case BtfKind.TYPE_TAG:
@@ -420,7 +426,7 @@ class KernelTypes:
 
     def _declared_pointer(self, described: BtfType, inner: str) -> str:
         assert self._btf is not None
-        target = self._btf.type(described.target).kind if described.target else None
+        target = self._describe(described.target).kind if described.target else None
         star = "*" + inner
         return self._declared(described.target, f"({star})" if target in (BtfKind.FUNC_PROTO, BtfKind.ARRAY) else star)
 
