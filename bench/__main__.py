@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from bench import code, compiling, corpus, events, growth, hits, maps, stacks, startup, traced
+from bench import clang, code, compiling, corpus, events, growth, hits, maps, stacks, startup, traced
 from bench.compare import compare
 from bench.contenders import Bench, Launcher, Load
 from bench.figures import LOST, Figure, Figures, format_table, from_json
@@ -36,6 +36,7 @@ BEGIN, END = "<!-- figures: written by `python -m bench report` -->", "<!-- end 
 QUESTIONS: dict[str, Question] = {
     "startup": startup,
     "hits": hits,
+    "clang": clang,
     "code": code,
     "compiling": compiling,
     "events": events,

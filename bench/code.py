@@ -1,7 +1,7 @@
 """How long is the code that we generate, beside clang's for the same programs in C?
 
-``corpus/clang.c`` has a function for a script of the corpus in a section of the script's name.  Only lengths are
-compared, so nothing of it is loaded.
+``corpus/clang.c`` has a function for a script of the corpus in a section of the script's name.  Lengths are compared
+here; what some of them cost when they run is asked in ``clang.py``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.contenders import CONTENDERS, INVIVO, Bench, Contender, Launcher, Load, LoadResult, Run
@@ -137,12 +137,12 @@ def _measure_round(launcher: Launcher, case: Case, load: Load, figures: Figures)
     """One run of each contender. Differences are taken within the round: the machine changes between rounds."""
     untraced_ns = _run_load(launcher, load).call_ns
     figures.add(case.name, _UNTRACED, {_CALL: untraced_ns})
-    with _empty_program("sys_enter_access" if case.with_path else "sys_enter_lseek") as empty:
+    with empty_program("sys_enter_access" if case.with_path else "sys_enter_lseek") as empty:
         empty_ns = _run_load(launcher, load).call_ns
         statistics_fd = programs.enable_statistics()
         try:
             _run_load(launcher, load)
-            base_ns = _mean_ns(empty.statistics())
+            base_ns = mean_ns(empty.statistics())
         finally:
             os.close(statistics_fd)
     figures.add(case.name, _EMPTY, {_CALL: empty_ns, _ADDED: empty_ns - untraced_ns})
@@ -152,7 +152,7 @@ def _measure_round(launcher: Launcher, case: Case, load: Load, figures: Figures)
         values = {
             _CALL: call_ns,
             _ADDED: call_ns - untraced_ns,
-            _OWN: sum(map(_mean_ns, seen)) - case.programs * base_ns,
+            _OWN: sum(map(mean_ns, seen)) - case.programs * base_ns,
         }
         values |= {RUNS: sum(each.run_count for each in seen) / load.calls / case.programs, LOST: lost}
         values |= {_INSTRUCTIONS: sum(each.translated_bytes for each in seen) // 8}
@@ -196,7 +196,7 @@ def _counted(launcher: Launcher, case: Case, contender: Contender, load: Load) -
     return seen
 
 
-def _mean_ns(found: Statistics) -> float:
+def mean_ns(found: Statistics) -> float:
     return found.run_time_ns / max(found.run_count, 1)
 
 
@@ -204,9 +204,8 @@ def program_ids(pid: int) -> set[int]:
     """The numbers of the BPF programs that a process of ours holds, from its /proc/PID/fdinfo."""
     found: set[int] = set()
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        for line in path.read_text().splitlines():
-            if line.startswith("prog_id:"):
-                found.add(int(line.split()[1]))
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found |= {int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith("prog_id:")}
     return found
 
 
@@ -222,7 +221,7 @@ def statistics_of(program_id: int) -> Statistics:
 
 
 @contextmanager
-def _empty_program(event: str) -> Iterator[Program]:
+def empty_program(event: str) -> Iterator[Program]:
     """A program that only returns, at the traced tracepoint: what being traced costs at least."""
     tracefs = Tracefs()
     try:

@@ -107,7 +107,10 @@ class MapReader:
         reduction = self._reduction
         values = reduction.reduce(found.all_values, found.value_size)
         weigh = reduction.weigh
-        order = self._keys.order(found, list(map(weigh, values)) if weigh is not None else ())
+        weights: Sequence[int] = ()
+        if weigh is not None:
+            weights = cast("Sequence[int]", values) if weigh is int else list(map(weigh, values))
+        order = self._keys.order(found, weights)
         if top:
             order = order[-top:]
         # Keys are decoded last, and only those that are shown: stacks in them cost symbol lookups.
