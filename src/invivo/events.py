@@ -142,6 +142,56 @@ class PrintedText(Record):
     data: bytes | bytearray
 
 
+class Numbers(Record, eq=False):
+    """A column of integers in memory; ``code``: i or u, and how many bytes each has (little-endian)."""
+
+    code: str
+    data: memoryview
+
+
+class Texts(Record, eq=False):
+    """A column of strings (UTF-8), one after the other; ``offsets``: int32, where each begins, and the end."""
+
+    offsets: memoryview
+    data: bytes
+
+
+class Selection(Record, eq=False):
+    """A column of a few different strings; ``codes``: int32, which one, in each row; None: the only one."""
+
+    codes: memoryview | None
+    texts: tuple[str, ...]
+
+
+class Values(Record, eq=False):
+    """A column of values of any kind."""
+
+    values: Sequence[Value]
+
+
+Column = Numbers | Texts | Selection | Values
+
+
+class RecordTable(Record, eq=False):
+    """What records of one kind print, as columns.
+
+    ``record``: its index in `ir.layout.Layout.records`.  ``order``: int64, the place of each row among all that
+    came together; None if there is only this table.
+    """
+
+    record: int
+    count: int
+    order: memoryview | None
+    columns: tuple[Column, ...]
+
+
+class RecordTables(Record, eq=False):
+    """The values of ``count`` prints in a row, for a consumer of tables (`SessionOptions.tables`)."""
+
+    count: int
+    tables: tuple[RecordTable, ...]
+
+
 class Row(Record):
     """``print(x)`` of anything but a map."""
 
@@ -266,4 +316,6 @@ class Ended(Record):
     losses: tuple[tuple[str, str, int], ...]  # (kind, subject, total)
 
 
-Event = Attached | Printed | PrintedText | Row | MapSnapshot | MapValue | Output | Complaint | Loss | Ended
+Event = (
+    Attached | Printed | PrintedText | RecordTables | Row | MapSnapshot | MapValue | Output | Complaint | Loss | Ended
+)

@@ -48,9 +48,11 @@ LAZY = {
     "runtime.symbols": {"invivo.formats.go_functions", "invivo.probes.debug_files"},  # Go; stripped programs
     "probes.debug_files": {"lzma", "zlib"},  # symbols packed into a stripped program; files without a build id
     "output.json_lines": {"time"},  # time series
-    "output.outputs": {"invivo.output.json_lines", "invivo.output.ndjson"},  # the other outputs
+    # the other outputs
+    "output.outputs": {"invivo.output.json_lines", "invivo.output.ndjson", "invivo.output.parquet"},
     "output.ndjson": {"binascii", "time"},  # buffers; the header
-    "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector.text"},  # few do; numpy, at high rates
+    # few write packets; numpy, at high rates or for tables
+    "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector.columns", "invivo.runtime.vector.text"},
     "runtime.decode": {"socket"},  # network addresses
     "profiling.recorder": {"invivo.profiling.sources"},  # --inlined, --lines
     # numpy, and a thread that imports it, for maps of very many keys; only sorting needs arrays

@@ -34,6 +34,7 @@ LEFT_OUT = {
     "tests/kernel/test_differences.py": "starts of the commands, to see what both make of a program",
     "tests/kernel/test_faults_output.py": "what happens to outputs; the kernel has no part in it",
     "tests/kernel/test_nesting.py::test_the_check_sees_programs_that_share_their_memory": "a test of a test",
+    "tests/kernel/test_parquet.py": "how tables are written; guests have no pyarrow",
     "tests/kernel/test_published.py": "what the compiler makes of published scripts",
     "tests/kernel/test_script_options.py": "starts of the commands, to see what they make of options",
     "tests/kernel/test_trials.py": "what is shown of programs that no event runs",

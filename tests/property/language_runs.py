@@ -26,6 +26,7 @@ from invivo.events import (
     Output,
     Printed,
     PrintedText,
+    RecordTables,
     Row,
     SeriesValue,
     StatsValue,
@@ -196,7 +197,7 @@ def observed(event: Event) -> Seen | None:
             return Seen("output", (kind, text))
         case Complaint(severity, message):
             return Seen("complaint", (severity, message))
-        case Attached() | Ended() | Loss() | PrintedText():
+        case Attached() | Ended() | Loss() | PrintedText() | RecordTables():
             return None
 
 

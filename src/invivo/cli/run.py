@@ -20,9 +20,9 @@ OPTIONS = (
     Option(("--cgroup",), "PATH", "trace the processes of a control group (version 2) and of those below it"),
     Option(("--container",), "ID", "the same, by a container's id or its beginning"),
     Option(("--all-processes",), help="with -c or -p: do not filter"),
-    Option(("-f", "--format"), "FORMAT", "text (default), json (bpftrace's shapes), ndjson (typed events)",
-           choices=("text", "json", "ndjson"), section="output"),
-    Option(("-o", "--output"), "FILE", "write the results to a file"),
+    Option(("-f", "--format"), "FORMAT", "text (default), json (bpftrace's shapes), ndjson (typed events), parquet",
+           choices=("text", "json", "ndjson", "parquet"), section="output"),
+    Option(("-o", "--output"), "FILE", "write the results to a file; FILE.parquet: as a table"),
     Option(("-B", "--buffer"), "MODE", "write out after each line, when full, or at once: line, full, none",
            choices=("line", "full", "none")),
     Option(("-q", "--quiet"), help="no word about the tracing itself"),
@@ -75,6 +75,10 @@ def understand(arguments: Arguments) -> Request:
             needed = "-p" if option == "follow" else "-c or -p"
             raise UsageError(f"--{option} goes with {needed}", _WHY_NOT[option])
     number = parse_pid(pid) if pid is not None else None
+    output = arguments.value("output")
+    form = arguments.value("format") or ("parquet" if (output or "").endswith(".parquet") else "text")
+    if form == "parquet" and output is None:
+        raise UsageError("-f parquet needs a file", "-o FILE.parquet")
     source, parameters = _program(arguments)
     return Request(
         source=source,
@@ -89,8 +93,8 @@ def understand(arguments: Arguments) -> Request:
             cgroup=bool(cgroup),
             all_processes=arguments.has("all-processes"),
         ),
-        form=arguments.value("format") or "text",
-        output=arguments.value("output"),
+        form=form,
+        output=output,
         buffering=arguments.value("buffer") or "",
         quiet=arguments.has("quiet"),
         verbose=arguments.has("verbose"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from invivo.cli.failures import say
 from invivo.cli.process import collect_from_now
-from invivo.cli.sources import Messages, Output
+from invivo.cli.sources import Messages, Output, open_output
 from invivo.diagnostics import SourceFile
 from invivo.errors import InvivoError, VerifierError
 from invivo.formats.elf import DEBUG_DIRECTORIES
@@ -50,7 +50,8 @@ _NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 class Request(Record):
     """What a command line asks for.
 
-    ``form``: text, json, ndjson. ``buffering``: "" (what suits the output), line, full, none.
+    ``form``: text, json, ndjson, parquet (with an ``output``).
+    ``buffering``: "" (what suits the output), line, full, none.
     ``environment``: variables whose settings (``BPFTRACE_MAX_STRLEN``) win over the program's own.
     ``without``: features of the kernel that are not used. ``functions_file``: lists the functions to be traced.
     ``dump``: stages to be shown; bpftrace runs the program then, invivo does not. ``verifier_log``: shown, too.
@@ -163,6 +164,10 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
     check_privileges()
     if request.verbose:
         _say_what_is_attached(compilation, bpftrace=request.bpftrace)
+    if request.form == "parquet":
+        from invivo.output.parquet import libraries
+
+        libraries()  # before anything is attached: it takes longer than the ring lasts
     logs = request.verifier_log or (request.verbose and not request.bpftrace)
     try:
         with Output(request.output) as stream:
@@ -178,6 +183,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                     watches_all=request.sink is not None,
                     dry_run=request.dry_run,
                     joins_text=request.form == "text",
+                    tables=request.form == "parquet",
                     escape=escape,
                     log_level=1 if logs else 0,
                 ),
@@ -228,6 +234,11 @@ def _open_sink(request: Request, compilation: Compilation, stream: Output, *, te
 
 
 def _sink_options(request: Request, compilation: Compilation, *, terminal: bool) -> SinkOptions:
+    labels: Sequence[tuple[str, ...]] = ()
+    if request.form == "parquet":
+        from invivo.lang.labels import column_labels
+
+        labels = column_labels(compilation.script, compilation.image.layout)
     return SinkOptions(
         buffering=Buffering(request.buffering or "line"),
         quiet=request.quiet,
@@ -236,6 +247,10 @@ def _sink_options(request: Request, compilation: Compilation, *, terminal: bool)
         terminal=terminal,
         errors_terminal=sys.stderr.isatty(),
         header=_header(request),
+        layout=compilation.image.layout,
+        labels=labels,
+        path=request.output or "",
+        open_file=open_output,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from invivo.ir.layout import Layout
 from invivo.output.sink import Buffering, Dialect, Header, Sink, Stream
 from invivo.output.terminal import display
 from invivo.output.text import TextSink
@@ -16,6 +17,8 @@ class SinkOptions(Record):
 
     ``trailer`` follows a string that was cut; ``header`` is what the typed stream begins with.
     ``warnings``: whether text says what went wrong without an end to the trace.
+    For tables: ``layout``, the ``labels`` of the values of each kind of record, the file's ``path``, and what
+    opens files beside it.
     """
 
     buffering: Buffering = Buffering.LINE
@@ -25,6 +28,10 @@ class SinkOptions(Record):
     terminal: bool = False
     errors_terminal: bool = False
     header: Header = Header("", "", (), ())
+    layout: Layout | None = None
+    labels: Sequence[tuple[str, ...]] = ()
+    path: str = ""
+    open_file: Callable[[str], int] | None = None
 
 
 class Output(Record):
@@ -71,10 +78,27 @@ def _ndjson(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptio
     return EventSink(stream, options.header, buffering=options.buffering)
 
 
+def _parquet(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
+    from invivo.output.parquet import ParquetSink
+
+    assert options.layout is not None and options.open_file is not None
+    return ParquetSink(
+        stream,
+        errors,
+        options.layout,
+        options.labels,
+        options.header,
+        options.path,
+        options.open_file,
+        quiet=options.quiet,
+    )
+
+
 SINKS: Final = (
     Output("text", "text for people and pipes", frozenset(Dialect), _text),
     Output("json", "JSON, one message a line, in bpftrace's shapes", frozenset(Dialect), _json),
     Output("ndjson", "typed events, one JSON object a line (docs/events.md)", frozenset({Dialect.INVIVO}), _ndjson),
+    Output("parquet", "a table for pandas and DuckDB (docs/how-to/tables.md)", frozenset({Dialect.INVIVO}), _parquet),
 )
 
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Protocol, assert_never
 
 from invivo.diagnostics import Span
-from invivo.events import Complaint, Event, MapValue, Output, Printed, PrintedText, Row, Value
+from invivo.events import Complaint, Event, MapValue, Output, Printed, Row, Value
 from invivo.ir import layout as kinds
 from invivo.ir.format import Format
 from invivo.ir.layout import RECORD_READ_FAILED, RECORD_TRUNCATED, Layout, RecordLayout
@@ -40,12 +40,12 @@ _ALL = 20_000  # records in such windows so far, that are worth importing it, wh
 _RUN = 16  # records of one kind in a row that are worth being read by columns
 
 
-class JoinedText(Protocol):
-    """See `runtime.vector.VectorText`, which is imported when there is work for it."""
+class Joined(Protocol):
+    """One event for many records: `runtime.vector`, which is imported when there is work for it."""
 
     def runs(self, window: memoryview) -> list[tuple[int, int]]: ...
 
-    def text(self, window: memoryview) -> bytes | bytearray | None: ...
+    def event(self, window: memoryview) -> Event | None: ...
 
 
 class Actions:
@@ -63,8 +63,9 @@ class Actions:
         *,
         bpftrace: bool = False,
         joins_text: bool = False,
+        tables: bool = False,
     ) -> None:
-        """``joins_text``: the text of many printf may come as one `PrintedText`."""
+        """``joins_text``: the text of many printf may come as one `PrintedText`; ``tables``: their values as tables."""
         self.exit_code: int | None = None
         self.unwatched: list[int] = []  # addresses whose watchpoints the session has to detach
         self._layout = layout
@@ -78,7 +79,12 @@ class Actions:
         self._bulk = self._bulks()
         shown = (kinds.Printf, kinds.PrintValue)
         self._joins_text = joins_text and not text.escapes and any(isinstance(r.action, shown) for r in layout.records)
-        self._vectors: JoinedText | None = None
+        self._vectors: Joined | None = None
+        self._least_bytes = _MANY * layout.stride
+        if tables:
+            from invivo.runtime.vector.columns import VectorColumns
+
+            self._vectors, self._least_bytes = VectorColumns(layout, names), 1
         self._seen = 0  # records that came together
         self._position = 0
         self._pairs = _Pairs(layout)
@@ -87,7 +93,7 @@ class Actions:
         """Do what the records of a window ask for, and return the events that come of it."""
         self._pairs.look(window)
         vector = self._vectors
-        if vector is None or len(window) < _MANY * self._layout.stride:
+        if vector is None or len(window) < self._least_bytes:
             return self._handle_part(window, 0, len(window))
         events: list[Event] = []
         done = 0
@@ -95,8 +101,8 @@ class Actions:
             events += self._handle_part(window, done, start)
             if self.exit_code is not None:
                 return events
-            text = vector.text(window[start:end])
-            events += [PrintedText(text)] if text is not None else self._handle_part(window, start, end)
+            event = vector.event(window[start:end])
+            events += [event] if event is not None else self._handle_part(window, start, end)
             done = end
         return events + self._handle_part(window, done, len(window))
 

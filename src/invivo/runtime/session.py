@@ -43,6 +43,7 @@ class SessionOptions(Record):
 
     ``bpftrace``: the neighbour's meaning of formats and of begin-only programs with a command.
     ``joins_text``: the text of many printf in a row may come as one `PrintedText`, which is faster.
+    ``tables``: what is printed comes as `RecordTables`.
     ``escape`` is applied to the traced system's text in formatted output (for a terminal).
     ``signals``: SIGINT and SIGTERM end the session cleanly, the second one at once.
     ``dry_run``: attach and do no more.  ``follow``: with a pid, its children count too.
@@ -57,6 +58,7 @@ class SessionOptions(Record):
     dry_run: bool = False
     signals: bool = True
     joins_text: bool = False
+    tables: bool = False
     escape: Callable[[str], str] | None = None
     log_level: int = 0  # of the verifier; `Session.logs` has the texts
 
@@ -146,14 +148,14 @@ class Session:
         for each in layout.maps:
             handle = loaded.maps[each.map]
             self._readers[each.name] = MapReader(each, handle, cpus, self._names, bpftrace=self.options.bpftrace)
-        text = ValueText(layout.settings.truncation_trailer, self.options.escape)
         self._actions = Actions(
             layout,
             self._readers,
             self._names,
-            text,
+            ValueText(layout.settings.truncation_trailer, self.options.escape),
             bpftrace=self.options.bpftrace,
             joins_text=self.options.joins_text,
+            tables=self.options.tables,
         )
         if RING_MAP in loaded.maps and layout.stride:
             self._ring = kernel.open_ring(RING_MAP, WAKE_MAP if WAKE_MAP in loaded.maps else None, layout.stride)

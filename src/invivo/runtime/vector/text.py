@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from invivo.events import Value
+from invivo.events import PrintedText, Value
 from invivo.ir import layout as kinds
 from invivo.ir import types
 from invivo.ir.format import Directive, Format
@@ -66,8 +66,12 @@ class VectorText:
             if end - start >= _SHORTEST
         ]
 
-    def text(self, window: memoryview) -> bytes | bytearray | None:
+    def event(self, window: memoryview) -> PrintedText | None:
         """Return the text of a run of records; None if one of them needs the plain way."""
+        text = self._text(window)
+        return None if text is None else PrintedText(text)
+
+    def _text(self, window: memoryview) -> bytes | bytearray | None:
         size = _CHUNK * self._stride
         if len(window) <= size:
             return self._chunk(window)

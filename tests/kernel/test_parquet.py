@@ -1,0 +1,111 @@
+"""Tables: what a trace prints is read back by pandas, typed and complete; an end that is not clean is seen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+
+INVIVO = (sys.executable, "-m", "invivo", "run", "-q")
+# Three system calls that find nothing and are told apart by their arguments.
+CALLS = "import os\nfor fd in range(1000, 4000):\n try: os.lseek(fd, -fd, 0)\n except OSError: pass"
+LSEEK = "tracepoint:syscalls:sys_enter_lseek /args.fd >= 1000/"
+
+
+def _trace(tmp_path: Path, program: str, *words: str) -> Any:
+    path = tmp_path / "events.parquet"
+    script = tmp_path / "calls.py"
+    script.write_text(CALLS)
+    command = [*INVIVO, "-o", str(path), *words, "-e", program, "-c", f"{sys.executable} {script}"]
+    subprocess.run(command, check=True, timeout=120)
+    return pandas.read_parquet(path)
+
+
+def test_a_row_an_event_a_column_a_value(tmp_path: Path) -> None:
+    program = f'{LSEEK} {{ printf("%d %d %s %p %s\\n", args.fd, (int64)args.offset, comm, (void *)7, probe); }}'
+    table = _trace(tmp_path, program)
+    assert list(table.columns) == ["event", "fd", "offset", "comm", "value_4", "probe"]
+    assert table["fd"].tolist() == list(range(1000, 4000))
+    assert table["offset"].tolist() == [-fd for fd in range(1000, 4000)]
+    assert len(set(table["comm"])) == 1
+    assert set(table["value_4"]) == {7}
+    assert set(table["probe"]) == {"tracepoint:syscalls:sys_enter_lseek"}
+    assert [str(table[name].dtype) for name in ("fd", "offset", "value_4")] == ["uint32", "int64", "uint64"]
+    facts = parquet.read_metadata(tmp_path / "events.parquet").metadata
+    assert (facts[b"invivo.reason"], facts[b"invivo.status"], facts[b"invivo.losses"]) == (b"child", b"0", b"[]")
+
+
+def test_events_of_several_kinds_keep_their_order(tmp_path: Path) -> None:
+    program = f"""{LSEEK} {{
+        if (args.fd % 3 == 0) {{ printf("%d\\n", args.fd); }}
+        else if (args.fd % 3 == 1) {{ print((args.fd, "one")); }}
+        else {{ print((fd = (uint32)args.fd, name = comm)); }}
+    }}"""
+    table = _trace(tmp_path, program)
+    assert table["fd"].tolist() == list(range(1000, 4000))
+    assert table["event"].nunique() == 3
+    ones = table[table["fd"] % 3 == 1]
+    assert set(ones["value_2"]) == {"one"}
+    assert table[table["fd"] % 3 == 0]["value_2"].isna().all()
+
+
+def test_strings_of_all_lengths(tmp_path: Path) -> None:
+    program = f"""{LSEEK} {{ if (args.fd < 1100) {{ $s = args.fd % 2 ? "a" : "a string that is longer than sixteen";
+        printf("%s %s\\n", $s, args.fd == 1050 ? "" : "\\xff"); }} }}"""
+    table = _trace(tmp_path, program)
+    assert set(table["s"]) == {"a", "a string that is longer than sixteen"}
+    assert table["value_2"].tolist().count("\ufffd") == 99
+
+
+def test_maps_are_files_beside_it(tmp_path: Path) -> None:
+    program = f"{LSEEK} {{ @n[comm, args.fd % 2] = count(); @h = hist(args.fd); @s = stats(args.fd); }}"
+    table = _trace(tmp_path, program)
+    assert len(table) == 0
+    counts = pandas.read_parquet(tmp_path / "events.n.parquet")
+    assert counts["value"].tolist() == [1500, 1500]
+    assert sorted(counts["key_2"]) == [0, 1]
+    buckets = pandas.read_parquet(tmp_path / "events.h.parquet")
+    assert (buckets["low"].tolist(), buckets["count"].sum()) == ([512, 1024, 2048], 3000)
+    assert pandas.read_parquet(tmp_path / "events.s.parquet")["total"].tolist() == [sum(range(1000, 4000))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["ended", "killed"])
+def test_the_end(tmp_path: Path, number: signal.Signals) -> None:
+    """Who is asked to end writes the file's end; without one, nobody takes the file for a complete one."""
+    path = tmp_path / "events.parquet"
+    program = 'BEGIN { printf("%d\\n", 1); } interval:s:100 { @ = 1; }'
+    with subprocess.Popen([*INVIVO, "-o", str(path), "-e", program, "-p", str(os.getpid())]) as tracer:
+        while not path.exists() or path.stat().st_size == 0:
+            time.sleep(0.01)
+        tracer.send_signal(number)
+    if number is signal.SIGTERM:
+        assert pandas.read_parquet(path)["value"].tolist() == [1]
+    else:
+        with pytest.raises(ValueError, match="Parquet"):
+            pandas.read_parquet(path)
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    command = [*INVIVO, "-f", "parquet", "-o", "/dev/full", "-e", 'BEGIN { printf("%d\\n", 1); exit(); }']
+    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (1, "invivo run: cannot write '/dev/full': No space left on device\n")
+
+
+def test_without_a_file_and_without_the_library() -> None:
+    run = subprocess.run([*INVIVO, "-f", "parquet", "-e", "BEGIN { }"], check=False, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "-f parquet needs a file" in run.stderr
+    blocked = "import sys; sys.modules['pyarrow'] = None; from invivo.cli.main import main; main()"
+    words = ["run", "-o", "/dev/null", "-f", "parquet", "-e", "BEGIN { }"]
+    run = subprocess.run([sys.executable, "-c", blocked, *words], check=False, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "pip install 'invivo[parquet]'" in run.stderr
