@@ -35,12 +35,17 @@ def prepare() -> None:
     """
     if os.geteuid() != 0:
         raise BenchError("the bench traces the kernel, so it has to be run by root")
-    if shutil.which("bpftrace") is None:
-        install("bpftrace")
+    need("bpftrace", "bpftrace")
     if not any(os.path.isdir(f"{root}/events") for root in (_TRACEFS, "/sys/kernel/debug/tracing")):
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
         mount = f'mount -t tracefs tracefs {_TRACEFS} && exec "$@"'
         os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", *again])
+
+
+def need(tool: str, package: str) -> None:
+    """Install a contender if it is not here, or raise `BenchError`."""
+    if shutil.which(tool) is None:
+        install(package)
 
 
 def install(package: str) -> None:

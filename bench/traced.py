@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import database
 from bench.contenders import BPFTRACE, INVIVO, Bench, Contender, Load, Run
 from bench.figures import LOST, TOLD, Figures
-from bench.machine import BenchError, fetch, install, newest
+from bench.machine import BenchError, fetch, need, newest
 from invivo.record import Record
 
 TITLE = "The traced program"
@@ -36,13 +36,13 @@ _SHARE = 8  # the loop makes this part of the calls that other questions make: s
 _COUNT = "tracepoint:raw_syscalls:sys_enter /scope/ { @[args->id] = count(); }"
 _PRINT = 'tracepoint:raw_syscalls:sys_enter /scope/ { printf("%d %d\\n", tid, args->id); }'
 _PROFILE = "profile:hz:99 /scope/ { @[ustack, kstack] = count(); }"
-# What strace shows: number and arguments, the paths, the result.
+# What strace shows: number and arguments, the paths (to 63 characters, as bpftrace 0.17 has room for), the result.
 _LIKE_STRACE = (
     'tracepoint:raw_syscalls:sys_enter /scope/ { printf("%d %d(%lx, %lx, %lx, %lx)\\n", tid, args->id, '
     "args->args[0], args->args[1], args->args[2], args->args[3]); } "
     'tracepoint:raw_syscalls:sys_exit /scope/ { printf("%d = %ld\\n", tid, args->ret); } '
     "tracepoint:syscalls:sys_enter_openat, tracepoint:syscalls:sys_enter_newfstatat /scope/ "
-    '{ printf("%d %s\\n", tid, str(args->filename)); }'
+    '{ printf("%d %s\\n", tid, str(args->filename, 64)); }'
 )
 
 
@@ -207,9 +207,8 @@ def _works(bench: Bench, folder: Path) -> Iterator[list[Work]]:
 
 def measure(bench: Bench) -> Figures:
     """Run each work untraced and in all manners, in turn; the slow-down is taken within the round."""
-    for tool, package in (("strace", "strace"), ("perf", "linux-perf")):
-        if shutil.which(tool) is None:
-            install(package)
+    need("strace", "strace")
+    need("perf", "linux-perf")
     bcc = _bcc_words()
     figures = Figures()
     folder = bench.load.program.parent
