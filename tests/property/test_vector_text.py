@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 import struct
 
@@ -14,6 +16,7 @@ from invivo.ir import layout as kinds
 from invivo.ir import types as t
 from invivo.ir.format import parse_format
 from invivo.ir.layout import RecordLayout
+from invivo.output.json_lines import JsonSink
 from invivo.runtime.actions import Actions
 from invivo.runtime.records import DISCARDED
 from invivo.values import ValueText
@@ -141,9 +144,9 @@ def _text(actions: Actions, window: memoryview) -> tuple[bytes, int]:
     return text, fast
 
 
-def _actions(records: list[RecordLayout], *, bpftrace: bool, joins_text: bool) -> Actions:
+def _actions(records: list[RecordLayout], *, bpftrace: bool, joins_text: bool, as_json: bool = False) -> Actions:
     described = layout(tuple(records), stride=STRIDE)
-    return Actions(described, {}, FakeNames(), ValueText(), bpftrace=bpftrace, joins_text=joins_text)
+    return Actions(described, {}, FakeNames(), ValueText(), bpftrace=bpftrace, joins_text=joins_text, as_json=as_json)
 
 
 @st.composite
@@ -191,3 +194,36 @@ def test_what_people_print_takes_the_fast_way(bpftrace: bool) -> None:
     plain, none = _text(_actions([record], bpftrace=bpftrace, joins_text=False), window)
     assert joined == plain
     assert (fast, none) == (1, 0)
+
+
+@given(st.tuples(_kind(0), _kind(1), _row()), st.integers(0, 1 << 32), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_same_json(drawn: tuple[RecordLayout, ...], seed: int, bpftrace: bool, is_plain: bool) -> None:
+    records = [*drawn, ROW]
+    window = _window(records, 1100, seed, plain=is_plain, odd_share=0.005)
+    assert _json(_actions(records, bpftrace=bpftrace, joins_text=True, as_json=True), window) == _json(
+        _actions(records, bpftrace=bpftrace, joins_text=False), window
+    )
+
+
+def test_json_of_numbers_and_paths_takes_the_fast_way() -> None:
+    fields = (t.Field("pid", t.Int(32, False), 8), t.Field("path", t.String(64), 16))
+    record = RecordLayout(0, kinds.Printf(parse_format('%d "%s"\n')), fields, STRIDE - HEADER_BYTES, 1)
+    window = _window([record], 2000, 1, plain=True)
+    actions = _actions([record], bpftrace=False, joins_text=True, as_json=True)
+    actions.speed_up()
+    assert [type(found) for found in actions.handle(window)] == [PrintedText]
+    lines = _json(actions, window).splitlines()
+    assert len(lines) == 2000
+    assert json.loads(lines[0]).keys() == {"type", "data"}
+
+
+def _json(actions: Actions, window: memoryview) -> bytes:
+    """What the output for JSON makes of a window."""
+    if actions.wants_speed(len(window)):
+        actions.speed_up()
+    stream = io.BytesIO()
+    sink = JsonSink(stream, stream)
+    sink.events(actions.handle(window))
+    sink.close()
+    return stream.getvalue()

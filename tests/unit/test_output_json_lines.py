@@ -154,6 +154,6 @@ def test_bytes_that_are_not_utf8_pass() -> None:
 
 def test_the_neighbours_face_has_no_typed_stream() -> None:
     assert output_names(Dialect.BPFTRACE) == ["text", "json"]
-    assert output_names(Dialect.INVIVO) == ["text", "json", "ndjson"]
+    assert output_names(Dialect.INVIVO) == ["text", "json", "ndjson", "parquet"]
     with pytest.raises(KeyError):
         open_sink("ndjson", io.BytesIO(), io.BytesIO(), Dialect.BPFTRACE)

@@ -21,6 +21,7 @@ from invivo.events import (
     MapValue,
     Output,
     Printed,
+    PrintedText,
     Row,
     SeriesValue,
     Stack,
@@ -29,7 +30,7 @@ from invivo.events import (
     Text,
     Value,
 )
-from invivo.output.json_text import exact_number, json_bool, json_column, json_null, quote
+from invivo.json_text import exact_number, json_bool, json_column, json_null, quote
 from invivo.output.losses import describe_loss, events_lost
 from invivo.output.sink import Buffering, Dialect, Stream, Writer
 from invivo.output.text import complaint_text
@@ -60,6 +61,7 @@ class JsonSink:
         self._values = JsonValues(trailer, dialect)
         self._writers: dict[type, Callable[..., None]] = {
             Printed: self._printed,
+            PrintedText: self._printed_text,
             Row: self._row,
             MapSnapshot: self._map,
             MapValue: self._map_value,
@@ -91,6 +93,9 @@ class JsonSink:
 
     def _printed(self, event: Printed) -> None:
         self._message("printf", quote(event.text))
+
+    def _printed_text(self, event: PrintedText) -> None:
+        self._out.write_bytes(event.data)
 
     def _row(self, event: Row) -> None:
         self._message("value", self._values.text(event.value))

@@ -32,7 +32,7 @@ from invivo.events import (
     Text,
     Value,
 )
-from invivo.output.json_text import exact_number, json_bool, json_column, json_null, quote
+from invivo.json_text import exact_number, json_bool, json_column, json_null, quote
 from invivo.output.sink import Buffering, Header, Stream, Writer
 from invivo.values import column_slices, filled
 

@@ -32,7 +32,7 @@ from invivo.events import (
 )
 from invivo.ir import types
 from invivo.ir.layout import Layout, Printf, PrintValue, RecordLayout
-from invivo.output.json_text import quote
+from invivo.json_text import quote
 from invivo.output.sink import Dialect, Header, Stream
 from invivo.output.text import TextSink
 from invivo.values import ValueText

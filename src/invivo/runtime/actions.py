@@ -63,9 +63,11 @@ class Actions:
         *,
         bpftrace: bool = False,
         joins_text: bool = False,
+        as_json: bool = False,
         tables: bool = False,
     ) -> None:
-        """``joins_text``: the text of many printf may come as one `PrintedText`; ``tables``: their values as tables."""
+        """``joins_text``: the text of many printf may come as one `PrintedText` (``as_json``: as JSON);
+        ``tables``: their values as tables."""
         self.exit_code: int | None = None
         self.unwatched: list[int] = []  # addresses whose watchpoints the session has to detach
         self._layout = layout
@@ -78,6 +80,7 @@ class Actions:
         self._acts = [self._act(record) for record in layout.records]
         self._bulk = self._bulks()
         shown = (kinds.Printf, kinds.PrintValue)
+        self._as_json = as_json
         self._joins_text = joins_text and not text.escapes and any(isinstance(r.action, shown) for r in layout.records)
         self._vectors: Joined | None = None
         self._least_bytes = _MANY * layout.stride
@@ -118,7 +121,9 @@ class Actions:
         """Make the fast way to text ready, which takes a tenth of a second; another thread may do it."""
         from invivo.runtime.vector.text import VectorText
 
-        self._vectors = VectorText(self._layout, self._names, self._text, bpftrace=self._bpftrace)
+        self._vectors = VectorText(
+            self._layout, self._names, self._text, bpftrace=self._bpftrace, as_json=self._as_json
+        )
 
     @property
     def pairs_records(self) -> bool:

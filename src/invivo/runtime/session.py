@@ -9,7 +9,7 @@ from types import TracebackType
 
 from invivo.events import Attached, Ended, Event, MapSnapshot
 from invivo.image import Image, ProgramImage
-from invivo.ir.layout import INTERPRETER_MAPS, LOSSES_MAP, RING_MAP, SCOPE_MAP, UNWIND_MAP, WAKE_MAP, Exit
+from invivo.ir.layout import INTERPRETER_MAPS, LOSSES_MAP, RING_MAP, SCOPE_MAP, UNWIND_MAP, WAKE_MAP, Exit, Layout
 from invivo.probes.provider import Role
 from invivo.record import Record
 from invivo.runtime.actions import Actions
@@ -31,6 +31,7 @@ from invivo.values import ValueText
 _WINDOW_RECORDS = 4096  # of the ring at a time: what is in the events of a window bounds our memory
 _WINDOW_BYTES = 1 << 18, 1 << 22  # least and greatest size of a window
 _BUSY_SECONDS = 0.004  # between looks at the ring while records come
+_RUSHED_SECONDS = 0.001  # the same if much comes: an eighth of the ring at one look
 _IDLE_AFTER_SECONDS = 0.02  # without a record: then the next one is asked for a wakeup
 _IDLE_SECONDS = 0.5  # the longest sleep
 _PAIR_SECONDS = 0.0005  # for a clear() to follow its print(), each time
@@ -43,6 +44,7 @@ class SessionOptions(Record):
 
     ``bpftrace``: the neighbour's meaning of formats and of begin-only programs with a command.
     ``joins_text``: the text of many printf in a row may come as one `PrintedText`, which is faster.
+    ``as_json``: then that text is the JSON of `output.json_lines`.
     ``tables``: what is printed comes as `RecordTables`.
     ``escape`` is applied to the traced system's text in formatted output (for a terminal).
     ``signals``: SIGINT and SIGTERM end the session cleanly, the second one at once.
@@ -58,6 +60,7 @@ class SessionOptions(Record):
     dry_run: bool = False
     signals: bool = True
     joins_text: bool = False
+    as_json: bool = False
     tables: bool = False
     escape: Callable[[str], str] | None = None
     log_level: int = 0  # of the verifier; `Session.logs` has the texts
@@ -97,6 +100,7 @@ class Session:
         self._ring: RingHandle | None = None
         self._reader: WindowReader | None = None
         least, most = _WINDOW_BYTES
+        self._rush_bytes = max((each.max_entries for each in image.maps if each.name == RING_MAP), default=0) // 8
         self._window_bytes = max(least, min(most, _WINDOW_RECORDS * image.layout.stride))
         layout = image.layout
         self._names = SystemNames(layout.probes, layout.settings.max_strlen, demangles=layout.settings.cpp_demangle)
@@ -148,15 +152,7 @@ class Session:
         for each in layout.maps:
             handle = loaded.maps[each.map]
             self._readers[each.name] = MapReader(each, handle, cpus, self._names, bpftrace=self.options.bpftrace)
-        self._actions = Actions(
-            layout,
-            self._readers,
-            self._names,
-            ValueText(layout.settings.truncation_trailer, self.options.escape),
-            bpftrace=self.options.bpftrace,
-            joins_text=self.options.joins_text,
-            tables=self.options.tables,
-        )
+        self._actions = self._actions_of(layout)
         if RING_MAP in loaded.maps and layout.stride:
             self._ring = kernel.open_ring(RING_MAP, WAKE_MAP if WAKE_MAP in loaded.maps else None, layout.stride)
             self._reader = self._ring
@@ -188,6 +184,19 @@ class Session:
         if shows_user_addresses(layout):
             everything = self.options.watches_all and not self._named and not self.options.cgroup
             self._observer.watch(kernel.watch_mappings(self._named, everything=everything))
+
+    def _actions_of(self, layout: Layout) -> Actions:
+        options = self.options
+        return Actions(
+            layout,
+            self._readers,
+            self._names,
+            ValueText(layout.settings.truncation_trailer, options.escape),
+            bpftrace=options.bpftrace,
+            joins_text=options.joins_text,
+            as_json=options.as_json,
+            tables=options.tables,
+        )
 
     def logs(self) -> list[tuple[str, str]]:
         """Return the verifier's log of each program, if `SessionOptions.log_level` asked for it."""
@@ -328,7 +337,7 @@ class Session:
                 now = time.monotonic()
                 if size:
                     last_record = now
-                self._sleep(now - last_record)
+                self._sleep(now - last_record, size)
         if is_over is not None:
             is_over()
 
@@ -476,12 +485,13 @@ class Session:
             found.append(self._watch.pidfd)
         return found
 
-    def _sleep(self, idle_seconds: float) -> None:
+    def _sleep(self, idle_seconds: float, size_bytes: int) -> None:
         """Wait for the next record or an end: by time while busy, by one wakeup when idle."""
         self._observer.look()
         due_seconds = self._observer.next_seconds()
         if idle_seconds < _IDLE_AFTER_SECONDS:
-            self._sleeper.pause(min(_BUSY_SECONDS, due_seconds))
+            busy_seconds = _BUSY_SECONDS if size_bytes < self._rush_bytes else _RUSHED_SECONDS
+            self._sleeper.pause(min(busy_seconds, due_seconds))
         else:
             self._sleeper.idle(min(_IDLE_SECONDS, due_seconds))
         self._signals.take()

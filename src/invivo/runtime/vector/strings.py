@@ -67,6 +67,20 @@ def string(piece: Directive, capacity: int, offset: int, cut_at: int | None, tra
     return column
 
 
+def harmless(column: Column) -> Column:
+    """The same for strings that JSON has as they are: no quotes, backslashes, controls, and ASCII only."""
+
+    def checked(rows: Rows) -> Sequence[Part] | None:
+        parts = column(rows)
+        for part in parts or ():
+            text = np.frombuffer(part, np.uint8) if isinstance(part, bytes) else part.view(np.uint8)
+            if (((text < 0x20) & (text != 0)) | (text == 0x22) | (text == 0x5C) | (text >= 0x7F)).any():
+                return None
+        return parts
+
+    return checked
+
+
 def _side_by_side(columns: Sequence[NDArray[np.uint64]]) -> Words:
     """Columns of eight bytes as rows of words; those of one row are the same in all."""
     text = np.empty((max(map(len, columns)), len(columns)), np.uint64)

@@ -21,6 +21,7 @@ from invivo.ir import layout as kinds
 from invivo.ir import types
 from invivo.ir.format import Directive, Format
 from invivo.ir.layout import Layout, RecordLayout
+from invivo.json_text import quote
 from invivo.record import Record
 from invivo.runtime.decode import Names, shape_of
 from invivo.runtime.records import HEADER_BYTES
@@ -29,20 +30,22 @@ from invivo.runtime.vector.rows import WORD, Column, Part, Rows, fill, merged, w
 from invivo.values import ValueText
 
 _SHORTEST = 64  # records in a row that are worth a matrix
+_JSON_HEAD, _JSON_TAIL = b'{"type": "printf", "data": "', b'"}\n'
 _CHUNK = 8192  # records; beyond it the matrix leaves the processor's cache
 
 
 class VectorText:
     """Writes the records of a layout whose kinds have columns. Not for records of several strides."""
 
-    def __init__(self, layout: Layout, names: Names, text: ValueText, *, bpftrace: bool) -> None:
-        """``text``: how values are written; it must not escape."""
+    def __init__(self, layout: Layout, names: Names, text: ValueText, *, bpftrace: bool, as_json: bool = False) -> None:
+        """``text``: how values are written; it must not escape. ``as_json``: ``printf`` as `output.json_lines` does."""
         stride = self._stride = layout.stride
         self._columns: dict[int, Sequence[Column]] = {}
         for record in layout.records:
             found = _shown(record)
-            if found is not None and record.strides == 1:
-                columns = _columns(*found, _Ways(stride, names, text, bpftrace=bpftrace))
+            is_written = not as_json or isinstance(record.action, kinds.Printf)
+            if found is not None and record.strides == 1 and is_written:
+                columns = _columns(*found, _Ways(stride, names, text, bpftrace, as_json))
                 if columns is not None:
                     self._columns[record.id] = columns
         self._known = np.zeros(len(layout.records), bool)
@@ -182,22 +185,31 @@ class _Ways(Record):
     names: Names
     text: ValueText
     bpftrace: bool
+    as_json: bool
+
+    def encoded(self, text: str) -> bytes:
+        """Text as it is written."""
+        return (quote(text)[1:-1] if self.as_json else text).encode("utf-8", "surrogateescape")
 
 
 def _columns(form: Format, fields: Sequence[types.Field], ways: _Ways) -> list[Column] | None:
     columns: list[Column] = []
+    if ways.as_json:
+        columns.append(_literal(_JSON_HEAD))
     remaining = iter(fields)
     for piece in form.pieces:
         if isinstance(piece, str):
             if "\0" in piece:
                 return None
-            columns.append(_literal(piece.encode("utf-8", "surrogateescape")))
+            columns.append(_literal(ways.encoded(piece)))
             continue
         field = next(remaining)
         column = _field_column(piece, field, ways) or _named_column(piece, field, ways)
         if column is None:
             return None
-        columns.append(column)
+        columns.append(strings.harmless(column) if ways.as_json and isinstance(field.type, types.String) else column)
+    if ways.as_json:
+        columns.append(_literal(_JSON_TAIL))
     return columns
 
 
@@ -240,7 +252,7 @@ def _named_column(piece: Directive, field: types.Field, ways: _Ways) -> Column |
     code = "u1" if is_bool else np.dtype(shape.code).str
 
     def write(value: int) -> bytes | None:
-        text = (template % (ways.text.text(decode(value)),)).encode("utf-8", "surrogateescape")
+        text = ways.encoded(template % (ways.text.text(decode(value)),))
         return None if b"\0" in text else text
 
     return strings.named(code, field.offset + HEADER_BYTES, write)
