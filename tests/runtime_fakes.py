@@ -103,6 +103,8 @@ class FakeMap:
 class FakeRing:
     """Committed records, one after another."""
 
+    size_bytes = 1 << 23
+
     def __init__(self) -> None:
         self.data = b""
         self.read_end, self.write_end = os.pipe()

@@ -12,6 +12,7 @@ from invivo.cli.sources import Messages, Output, open_output
 from invivo.diagnostics import SourceFile
 from invivo.errors import InvivoError, VerifierError
 from invivo.formats.elf import DEBUG_DIRECTORIES
+from invivo.kernel import cpus
 from invivo.kernel.capabilities import missing
 from invivo.lang.check.options import is_option
 from invivo.output.outputs import SinkOptions, open_sink
@@ -21,6 +22,7 @@ from invivo.pipeline import Compilation, CompileOptions, compile_source
 from invivo.probes.machine import Machine
 from invivo.probes.provider import Role
 from invivo.record import Record
+from invivo.runtime.load import most_memory
 from invivo.runtime.process import Child
 from invivo.runtime.session import Session, SessionOptions
 from invivo.target import NoFiles, Scope, ScriptFiles
@@ -209,7 +211,13 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
 def _say_what_is_attached(compilation: Compilation, *, bpftrace: bool) -> None:
     from invivo.cli.dump import describe_attaching, describe_image
 
-    say(describe_attaching(compilation.image) if bpftrace else describe_image(compilation.image))
+    if bpftrace:
+        say(describe_attaching(compilation.image))
+        return
+    ring, others = (f"{size / (1 << 20):.1f} MiB" for size in most_memory(compilation.image, cpus.possible()))
+    say(
+        f"{describe_image(compilation.image)}memory in the kernel, at most: {ring} for events that wait, {others} for maps\n"
+    )
 
 
 def _show_trials(session: Session, request: Request, stream: Output) -> int:

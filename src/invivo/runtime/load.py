@@ -117,9 +117,28 @@ def _completed(spec: MapSpec, image: Image, values: Mapping[LoadConstant, int]) 
         cells = b"".join(struct.pack("<Q", values[constant] & (1 << 64) - 1) for constant in LoadConstant)
         return replace(spec, initial=(cells + spec.initial[len(cells) :])[: spec.value_size])
     if spec.name == RING_MAP and spec.type is MapType.RINGBUF:
-        pages = image.layout.settings.ring_pages or max(DEFAULT_RING_PAGES, spec.max_entries // PAGE_BYTES)
-        return replace(spec, max_entries=_power_of_two(pages) * PAGE_BYTES)
+        return replace(spec, max_entries=_ring_bytes(spec, image))
     return spec
+
+
+def _ring_bytes(spec: MapSpec, image: Image) -> int:
+    pages = image.layout.settings.ring_pages or max(DEFAULT_RING_PAGES, spec.max_entries // PAGE_BYTES)
+    return _power_of_two(pages) * PAGE_BYTES
+
+
+def most_memory(image: Image, possible_cpus: int) -> tuple[int, int]:
+    """Return the bytes of the ring, and those that keys and values of all other maps take when these are full."""
+    ring = others = 0
+    for spec in image.maps:
+        if spec.type is MapType.RINGBUF:
+            ring += _ring_bytes(spec, image)
+        else:
+            cpus = possible_cpus if spec.type in _PER_CPU else 1
+            others += spec.max_entries * (spec.key_size + spec.value_size * cpus)
+    return ring, others
+
+
+_PER_CPU = (MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH)
 
 
 def _power_of_two(number: int) -> int:

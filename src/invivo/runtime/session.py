@@ -100,7 +100,7 @@ class Session:
         self._ring: RingHandle | None = None
         self._reader: WindowReader | None = None
         least, most = _WINDOW_BYTES
-        self._rush_bytes = max((each.max_entries for each in image.maps if each.name == RING_MAP), default=0) // 8
+        self._rush_bytes = 0
         self._window_bytes = max(least, min(most, _WINDOW_RECORDS * image.layout.stride))
         layout = image.layout
         self._names = SystemNames(layout.probes, layout.settings.max_strlen, demangles=layout.settings.cpp_demangle)
@@ -156,6 +156,7 @@ class Session:
         if RING_MAP in loaded.maps and layout.stride:
             self._ring = kernel.open_ring(RING_MAP, WAKE_MAP if WAKE_MAP in loaded.maps else None, layout.stride)
             self._reader = self._ring
+            self._rush_bytes = self._ring.size_bytes // 8
         self._sleeper = Sleeper(self._ring)
         losses = loaded.maps.get(LOSSES_MAP)
         self._losses = LossWatch(layout.losses, losses.memory() if losses else None)
