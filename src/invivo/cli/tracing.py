@@ -215,9 +215,8 @@ def _say_what_is_attached(compilation: Compilation, *, bpftrace: bool) -> None:
         say(describe_attaching(compilation.image))
         return
     ring, others = (f"{size / (1 << 20):.1f} MiB" for size in most_memory(compilation.image, cpus.possible()))
-    say(
-        f"{describe_image(compilation.image)}memory in the kernel, at most: {ring} for events that wait, {others} for maps\n"
-    )
+    say(describe_image(compilation.image))
+    say(f"memory in the kernel, at most: {ring} for events that wait, {others} for maps\n")
 
 
 def _show_trials(session: Session, request: Request, stream: Output) -> int:
