@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from bench import clang, code, compiling, corpus, events, growth, hits, maps, stacks, startup, traced
+from bench import clang, code, compiling, corpus, events, growth, hits, maps, profiles, stacks, startup, traced
 from bench.compare import compare
 from bench.contenders import Bench, Launcher, Load
 from bench.figures import LOST, Figure, Figures, format_table, from_json
@@ -43,6 +43,7 @@ QUESTIONS: dict[str, Question] = {
     "maps": maps,
     "traced": traced,
     "stacks": stacks,
+    "profiles": profiles,
 }
 
 

@@ -16,7 +16,7 @@ from bench.machine import BenchError
 from invivo.record import Record
 
 _POLL_S = 0.005
-_PATIENCE_S = 120.0  # bpftrace takes half a minute to let go of all system calls
+_PATIENCE_S = 300.0  # perf takes minutes to print a million samples
 
 
 class Contender(Record):

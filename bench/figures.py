@@ -12,7 +12,8 @@ LOST = "lost or wrong hits"
 # Above 1: the program ran for calls of other processes, too, and left early; its own mean is too low then.
 RUNS = "program runs for each call"
 TOLD = "events lost and told"  # of what is shown in a form that can lose some
-UNRATED = (LOST, RUNS, TOLD)  # nothing to be better in
+STACKS = "different stacks"
+UNRATED = (LOST, RUNS, TOLD, STACKS)  # nothing to be better in
 
 
 class Figure(Record):

@@ -3,7 +3,8 @@
 A recording of ``perf record -g`` of commands that the bench starts itself is repeated until it has as many samples.
 ``invivo flame`` reads perf.data, or the text of ``perf script``, names the addresses, folds and draws.  Beside it
 stand ``perf script`` alone, which only prints what others then have to fold and draw; perf's own stackcollapse.py,
-which folds and draws nothing; and, where its scripts are installed, FlameGraph (Debian has no package of it).
+which folds and draws nothing; stackvis, FlameGraph's two scripts in JavaScript, which npm installs; and FlameGraph
+itself where it is (no registry has a package of it).
 
 ``python -m bench.stacks [SAMPLES ...]`` asks with other numbers of samples.
 """
@@ -27,7 +28,8 @@ from bench.machine import BenchError, build
 
 TITLE = "From recorded samples to a flame graph"
 SAMPLES = (100_000, 1_000_000)
-_MOST_SLOW_RUNS = 3  # with a million samples
+_MOST_RUNS = 3
+_MOST_SLOW_RUNS = 1  # with a million samples
 
 _COMMAND = (
     "find /usr/share/doc -type f | sort | gzip > /dev/null; python3 -c 'import json; json.dumps([*range(400000)])'"
@@ -65,6 +67,7 @@ class _Files:
     """What is read: perf.data and the text of it."""
 
     def __init__(self, folder: Path, samples: int) -> None:
+        self.is_large = samples > SAMPLES[0]
         recorded = folder / "once"
         if not recorded.exists():
             perf = ["perf", "record", "-q", "-F", "4999", "-g", "-o", str(recorded), "sh", "-c", _COMMAND]
@@ -72,9 +75,31 @@ class _Files:
         data, self.samples = repeated(recorded.read_bytes(), samples)
         self.folder, self.data, self.text = folder, folder / "many", folder / "many.txt"
         self.data.write_bytes(data)
+        # perf prints what was recorded in seconds, and its repetitions in minutes: the text is repeated here.
+        script = ["perf", "script", "-i", str(recorded)]
+        printed = subprocess.run(script, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+        _, once = repeated(recorded.read_bytes(), 1)
         with self.text.open("wb") as file:
-            script = ["perf", "script", "-i", str(self.data)]
-            subprocess.run(script, check=True, stdout=file, stderr=subprocess.DEVNULL)
+            for _ in range(self.samples // once):
+                file.write(printed)
+
+
+def _stackvis(folder: Path) -> Path | None:
+    """Install stackvis into a folder, and return that of its programs; None without npm or a registry."""
+    programs = folder / "node_modules" / ".bin"
+    if not programs.exists() and shutil.which("npm"):
+        words = [
+            "npm",
+            "install",
+            "stackvis@0.5.0",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+            str(folder),
+        ]
+        subprocess.run(words, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return programs if (programs / "stackcollapse-perf").exists() else None
 
 
 def _contenders(files: _Files) -> list[tuple[str, str, str, Path | None]]:
@@ -88,9 +113,14 @@ def _contenders(files: _Files) -> list[tuple[str, str, str, Path | None]]:
         ("text of perf script", INVIVO.name, f"{invivo} {text} -o {shlex.quote(str(drawn))}", drawn),
     ]
     collapse = _perf_folder() / "scripts" / "python" / "stackcollapse.py"
-    if collapse.exists():
+    if collapse.exists() and not files.is_large:
         command = f"perf script -i {data} -s {shlex.quote(str(collapse))} > {out}"
         found.append(("perf.data", "perf, stackcollapse.py", command, None))
+    stackvis = _stackvis(files.folder)
+    if stackvis is not None:
+        draw = f"{stackvis}/stackcollapse-perf 2>/dev/null | {stackvis}/flamegraph > {out}"
+        found.append(("perf.data", "perf, stackvis", f"perf script -i {data} | {draw}", None))
+        found.append(("text of perf script", "perf, stackvis", f"cat {text} | {draw}", None))
     if shutil.which("stackcollapse-perf.pl") and shutil.which("flamegraph.pl"):
         draw = f"stackcollapse-perf.pl | flamegraph.pl > {out}"
         found.append(("perf.data", "perf, FlameGraph", f"perf script -i {data} | {draw}", None))
@@ -116,7 +146,7 @@ def ask(launcher: Launcher, numbers: tuple[int, ...], runs: int, note: Callable[
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         for wanted in numbers:
             files = _Files(Path(name), wanted)
-            for number in range(min(runs, _MOST_SLOW_RUNS) if wanted > SAMPLES[0] else runs):
+            for number in range(min(runs, _MOST_SLOW_RUNS if files.is_large else _MOST_RUNS)):
                 note(f"stacks, run {number + 1}: {wanted:,} samples")
                 for source, contender, command, picture in _contenders(files):
                     run = launcher.run(["sh", "-c", f"{command} 2>{os.devnull}"])

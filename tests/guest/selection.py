@@ -51,7 +51,7 @@ LEFT_OUT = {
         f"tests/kernel/test_unwinding.py::test_callers[{name}]": "what tables say is read in user space"
         for name in (
             *(f"deep-{kind}" for kind in ("static-pie", "static", "large", "with-frame-pointers", "not-described")),
-            *("aligned", "virtual", "loading", "signal"),
+            *("aligned", "virtual", "loading", "signal", "never-returning"),
         )
     },
     **{

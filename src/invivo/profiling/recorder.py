@@ -39,6 +39,7 @@ _MISSING = frozenset(
 )
 _INTERRUPTS = ("asm_sysvec_", "asm_common_interrupt", "common_interrupt")
 _UNKNOWN = "[unknown]"
+_MOST_SEEN = 1 << 16
 _MOST_FRAMES = 127  # PERF_MAX_STACK_DEPTH, include/uapi/linux/perf_event.h
 
 
@@ -77,6 +78,7 @@ class StackReader:
         self._sources: Callable[[Frame, bool], list[tuple[str, str, int]]] | None = None
         self._told: dict[tuple[int, str, str, bool], list[int]] = {}
         self._known: dict[tuple[int, str, str], tuple[int, bool]] = {}
+        self._seen: dict[int, tuple[int, bool, Frame]] = {}  # by the ids of frames: most stacks are made of the same
         self._truncated = builder.index(TRUNCATED.name, TRUNCATED.kind)
 
     def kernel(self, stack: Stack) -> tuple[list[int], bool]:
@@ -84,8 +86,8 @@ class StackReader:
         frames = stack.frames
         if frames and frames[0].symbol.startswith("__traceiter_"):
             frames = frames[1:]  # what calls the programs of a tracepoint
-        pairs = [self._index(frame, kernel=True) for frame in reversed(frames)]
-        return [index for index, _ in pairs], any(nameless for _, nameless in pairs)
+        pairs = [self._seen.get(id(frame)) or self._index(frame, kernel=True) for frame in reversed(frames)]
+        return [pair[0] for pair in pairs], any(pair[1] for pair in pairs)
 
     def user(self, stack: Stack, interpreted: Sequence[Stack] = ()) -> tuple[list[int], bool, bool]:
         """Return a user stack outermost first, whether a frame has no name, and whether its beginning is missing.
@@ -124,7 +126,9 @@ class StackReader:
                 for index in self._source(frames[place], innermost and not place)
             ]
         else:
-            indices = [self._index(frame, kernel=False)[0] for frame in reversed(frames)]
+            seen = self._seen
+            pairs = [seen.get(id(frame)) or self._index(frame, kernel=False) for frame in reversed(frames)]
+            indices = [pair[0] for pair in pairs]
         return ([self._truncated, *indices] if cut else indices), not all(frame.symbol for frame in frames), cut
 
     def _is_cut(self, stack: Stack) -> bool:
@@ -175,12 +179,16 @@ class StackReader:
                     found.append(self._builder.index(name_of(frame), FrameKind.WAKER, frame.module))
         return [*found, self._builder.index(name, FrameKind.WAKER)]
 
-    def _index(self, frame: Frame, *, kernel: bool) -> tuple[int, bool]:
+    def _index(self, frame: Frame, *, kernel: bool) -> tuple[int, bool, Frame]:
+        """The index of a frame's function, whether it has no name, and the frame: as long as it is kept, its id is."""
         key = frame.address if not frame.symbol else 0, frame.symbol, frame.module
-        found = self._known.get(key)
-        if found is None:
+        known = self._known.get(key)
+        if known is None:
             kind = FrameKind.KERNEL if kernel else kind_of_frame(frame)
-            found = self._known[key] = self._builder.index(name_of(frame), kind, frame.module), not frame.symbol
+            known = self._known[key] = self._builder.index(name_of(frame), kind, frame.module), not frame.symbol
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        found = self._seen[id(frame)] = (*known, frame)
         return found
 
 

@@ -27,6 +27,8 @@ _LONGEST_SECONDS = 0.25
 _URGENT_SECONDS = 0.02  # between looks at what has been mapped
 _MOST_PROCESSES = 512
 _VDSO = "[vdso]"
+_OF_THE_KERNEL = (_VDSO, "[vsyscall]", "[uprobes]")
+_JIT_SECONDS = 0.02  # between looks for a list of names
 _MOST_OLDER = 256  # mappings of a process that are remembered
 _REREAD_SECONDS = 0.1  # how often the mappings of a living process are read again for unknown addresses
 # mov $15, %rax; syscall: rt_sigreturn(2), to which signal handlers return. Not by a call: the kernel says so.
@@ -45,7 +47,7 @@ class Mapping(Record):
     @property
     def is_nameless(self) -> bool:
         """Whether it shows no file: code that was made at run time."""
-        return not self.file[1] and self.path != _VDSO
+        return not self.file[1] and self.path not in _OF_THE_KERNEL
 
 
 def parse_maps(text: str) -> list[Mapping]:
@@ -216,6 +218,7 @@ class UserSymbols:
         self._binaries: dict[tuple[str, int], Binary | None] = {}
         self._news: Callable[[], None] | None = None
         self._jits: set[int] = set()  # have code of no file, and no list of names for it yet
+        self._jits_due = 0.0
         self._vdso: Binary | None = None
         self._interpreted: tuple[InterpretedNames, ...] = ()
 
@@ -231,7 +234,8 @@ class UserSymbols:
         """Ask for the news."""
         if self._news is not None:
             self._news()
-        if self._jits:
+        if self._jits and time.monotonic() >= self._jits_due:
+            self._jits_due = time.monotonic() + _JIT_SECONDS
             for tgid in tuple(self._jits):
                 opened = self._processes[tgid].perf_map = open_perf_map(tgid)
                 if opened is not None or not os.path.exists(f"/proc/{tgid}"):
