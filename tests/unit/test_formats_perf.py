@@ -55,6 +55,17 @@ def test_samples_of_the_first_event_are_read() -> None:
     assert profile.quality.remarks == ("1 samples of cpu-clock left out", "1 samples of page-faults left out")
 
 
+def test_equal_frames_of_other_samples_are_counted() -> None:
+    """What differs is the process, the time or the event."""
+    heads = ("sh 1/1 [000] 1.5: 99 cpu-clock:u: ", "7: x 2 2.5: 99 cpu-clock:u: ", "sh 1/1 [001] 3.5: page-faults: ")
+    text = "".join(f"{head}\n\t1001 inner+0x1 (/a)\n\t2002 outer+0x2 (/a)\n\n" for head in (*heads, *heads, heads[0]))
+    profile = parse_perf_script(text.encode(), "x")
+    assert _stacks(profile) == [("7: x;outer;inner", 2), ("sh;outer;inner", 3)]
+    assert profile.quality.remarks == ("2 samples of page-faults left out",)
+    with pytest.raises(BadFileError, match="no sample of perf script"):
+        parse_perf_script((text + "#" + text).encode(), "x")
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

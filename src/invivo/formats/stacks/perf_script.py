@@ -11,7 +11,7 @@ from invivo.stacks import FrameKind, Profile, ProfileBuilder, Quality
 # server 1234/1235 [002] 5678.901234:    1010101 cpu-clock:u:  55d0c0001234 main+0x10 (/bin/server)
 _HEADER: Final = re.compile(r"(?P<comm>\S.*?)\s+(?P<pid>-?\d+)(?:/-?\d+)?\s+(?:\[\d+\]\s+)?(?P<rest>\S.*)")
 _EVENT: Final = re.compile(r"(?:[\d.]+:\s+)?(?:\d+\s+)?(?P<event>[^\s].*?):(?:\s+(?P<frame>.*))?$")
-_PREFIX: Final = re.compile(rb"\S.*?\s+-?\d+(?:/-?\d+)?\s+(?:\[\d+\]\s+)?")  # of a header, up to the time
+_PREFIX: Final = re.compile(rb"[^\s#].*?\s+-?\d+(?:/-?\d+)?\s+(?:\[\d+\]\s+)?")  # of a header, up to the time
 _MOST_KNOWN: Final = 1 << 16
 _FRAME: Final = re.compile(
     r"\s*(?P<address>[0-9a-f]+)\s+(?P<symbol>.+?)(?:\s+\((?P<module>[^()]*(?:\([^()]*\))?)\))?\s*$"
