@@ -202,15 +202,27 @@ def _ranked(
     return functions, sorted(weights.items())
 
 
+# kernel/sched/core.c, kernel/time/sleep_timeout.c
+_SCHEDULER = frozenset(
+    {"__schedule", "schedule", "schedule_timeout", "schedule_preempt_disabled", "schedule_idle", "io_schedule"}
+    | {"io_schedule_timeout", "preempt_schedule", "preempt_schedule_common", "preempt_schedule_irq"}
+    | {"schedule_hrtimeout_range", "schedule_hrtimeout_range_clock", "schedule_hrtimeout", "__cond_resched"}
+)
+
+
 def self_and_total(profile: Profile) -> list[tuple[Function, float, float]]:
     """Return (function, weight where it is innermost, weight where it is in the stack at all), the heaviest first.
 
-    Processes and notes are left out: they are no code.
+    Processes and notes are left out: they are no code. Of time off the processor the scheduler's own functions, too:
+    all of it ends there, and what has called them is what waits.
     """
     own: dict[int, float] = {}
     total: dict[int, float] = {}
     skipped = {
-        index for index, each in enumerate(profile.functions) if each.kind in (FrameKind.PROCESS, FrameKind.NOTE)
+        index
+        for index, each in enumerate(profile.functions)
+        if each.kind in (FrameKind.PROCESS, FrameKind.NOTE)
+        or (profile.unit == "us" and each.kind is FrameKind.KERNEL and each.name in _SCHEDULER)
     }
     for stack, weight in profile.stacks:
         for index in set(stack):

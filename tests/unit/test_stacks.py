@@ -66,6 +66,19 @@ def test_a_comparison_has_both_weights() -> None:
     assert found == {"all": (6, 9), "a": (5, 2), "b": (5, 2), "c": (1, 0)}
 
 
+def test_time_off_the_processor_is_that_of_what_called_the_scheduler() -> None:
+    """Of samples on a processor the scheduler's functions are what runs."""
+    rows: dict[str, list[tuple[str, float, float]]] = {}
+    for unit in ("us", "samples"):
+        builder = ProfileBuilder(unit)
+        names = ("read", "pipe_read", "schedule", "__schedule")
+        builder.add(tuple(builder.index(name, FrameKind.KERNEL) for name in names), 5)
+        builder.add((builder.index("schedule", FrameKind.USER),), 1)
+        rows[unit] = [(each.name, own, total) for each, own, total in self_and_total(builder.build())]
+    assert rows["us"] == [("pipe_read", 5, 5), ("schedule", 1, 1), ("read", 0, 5)]
+    assert rows["samples"][0] == ("__schedule", 5, 5)
+
+
 def test_self_and_total_count_recursion_once() -> None:
     rows = {each.name: (own, total) for each, own, total in self_and_total(profile_of(("a;b;a", 3), ("a;b", 2)))}
     assert rows == {"a": (3, 5), "b": (2, 5)}
