@@ -48,6 +48,10 @@ def test_lines(line: bytes, entries: dict[int, tuple[int, str]]) -> None:
     assert parse_perf_map(line) == entries
 
 
+def test_a_name_of_what_cannot_be_seen_stays() -> None:
+    assert parse_perf_map(b"1000 20 \x1c\n") == {0x1000: (0x1020, "\x1c")}
+
+
 def test_long_names_are_cut() -> None:
     ((_, name),) = parse_perf_map(b"1000 20 " + b"x" * (1 << 20)).values()
     assert len(name) == 4096

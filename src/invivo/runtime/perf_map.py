@@ -74,7 +74,7 @@ def parse_perf_map(data: bytes) -> dict[int, tuple[int, str]]:
         except ValueError:
             continue
         if 0 < size < 1 << 40 and 0 <= start < 1 << 63:
-            entries[start] = start + size, fields[2][:_LONGEST_NAME].decode("utf-8", "replace").rstrip()
+            entries[start] = start + size, fields[2][:_LONGEST_NAME].rstrip().decode("utf-8", "replace")
     return entries
 
 
