@@ -22,8 +22,11 @@ class Backlog:
         self._size_bytes = 0
 
     def window(self, limit_bytes: int = 1 << 22) -> memoryview:
-        """As `kernel.ringbuf.Ring.window`."""
-        return memoryview(self._copies[0]) if self._copies else self._ring.window(limit_bytes)
+        """As `kernel.ringbuf.Ring.window`. Until this process has caught up, the ring is kept empty."""
+        if not self._copies:
+            return self._ring.window(limit_bytes)
+        self._copy(limit_bytes)
+        return memoryview(self._copies[0])
 
     def release(self, size_bytes: int) -> None:
         """Give back a window, whole."""
@@ -55,9 +58,16 @@ class Backlog:
         running.acquire()
         start_new_thread(run, ())
         while not running.acquire(timeout=_LOOK_SECONDS):
-            while self._size_bytes < _MOST_BYTES and len(window := self._ring.window(limit_bytes)):
-                self._copies.append(bytes(window))
-                self._size_bytes += len(window)
-                self._ring.release(len(window))
+            self._copy(limit_bytes)
         if failure:
             raise failure[0]
+
+    def _copy(self, limit_bytes: int) -> None:
+        """Whole windows only: what is less has room in the ring, and a probe may write faster than this looks."""
+        while self._size_bytes < _MOST_BYTES and self._ring.pending_bytes() >= limit_bytes:
+            window = self._ring.window(limit_bytes)
+            if not window:
+                return
+            self._copies.append(bytes(window))
+            self._size_bytes += len(window)
+            self._ring.release(len(window))
