@@ -118,7 +118,7 @@ SERIES = (
         "characters of a string as a key",
         "Added to a call, ns",
         (1, 8, 16, 32, 62),
-        lambda b, c, n: _deep(b, c, "str(args->filename)", 1, n),
+        lambda b, c, n: _deep(b, c, "str(args->filename, 64)", 1, n),
     ),
     Series(
         "printed events a second (start-up is in it)",
