@@ -26,7 +26,7 @@ END { print(@calls); }
 # One works for a tenth of a second and ends, and so does the trace; one has to be ended.
 _ENDING: Final = f'{sys.executable} -S -E -c "import os, time; [(os.getppid(), time.sleep(0.002)) for _ in range(50)]"'
 _ENDLESS: Final = "sleep 1000"
-_MOMENTS: Final = 2 * int(os.environ.get("INVIVO_REPEAT", "50"))
+_MOMENTS: Final = 4 * int(os.environ.get("INVIVO_REPEAT", "50"))
 _LANES: Final = 4
 _SEED: Final = 20_251
 _PATIENCE_SECONDS: Final = 30.0
