@@ -78,6 +78,24 @@ def test_maps_are_files_beside_it(tmp_path: Path) -> None:
     assert pandas.read_parquet(tmp_path / "events.s.parquet")["total"].tolist() == [sum(range(1000, 4000))]
 
 
+def test_maps_have_the_types_of_the_program_whatever_comes_first(tmp_path: Path) -> None:
+    """Small numbers in a first snapshot, and what no signed number can hold in a later one; a map without a name."""
+    path = tmp_path / "events.parquet"
+    program = """BEGIN { @map[(uint64)1] = (uint64)2; @ = 0; @pair[1] = (1, "x"); @yes[1] = true; @name[comm] = comm; }
+        interval:ms:50 { if (@ == 1) { @map[(uint64)-1] = (uint64)-2; } print(@map);
+            if (@ == 2) { exit(); } @ = @ + 1; }"""
+    subprocess.run([*INVIVO, "-o", str(path), "-e", program, "-p", str(os.getpid())], check=True, timeout=60)
+    held = parquet.read_table(tmp_path / "events.map.parquet").to_pylist()
+    assert [row for row in held if row["snapshot"] == 1] == [{"snapshot": 1, "key": 1, "value": 2}]
+    assert held[-1] == {"snapshot": held[-1]["snapshot"], "key": (1 << 64) - 1, "value": (1 << 64) - 2}
+    assert pandas.read_parquet(tmp_path / "events.@.parquet")["value"].tolist() == [2]
+    pair = parquet.read_table(tmp_path / "events.pair.parquet").to_pylist()
+    assert pair == [{"snapshot": 1, "key": 1, "value_1": 1, "value_2": "x"}]
+    assert pandas.read_parquet(tmp_path / "events.yes.parquet")["value"].tolist() == [True]
+    (name,) = parquet.read_table(tmp_path / "events.name.parquet").to_pylist()
+    assert name["key"] == name["value"] != ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["ended", "killed"])
 def test_the_end(tmp_path: Path, number: signal.Signals) -> None:
     """Who is asked to end writes the file's end; without one, nobody takes the file for a complete one."""

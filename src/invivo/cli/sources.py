@@ -93,6 +93,9 @@ class Output:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         fd, self.fd = self.fd, -1
         try:
             if self._own:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from invivo.cli.failures import say
 from invivo.cli.process import collect_from_now
-from invivo.cli.sources import Messages, Output, open_output
+from invivo.cli.sources import Messages, Output
 from invivo.diagnostics import SourceFile
 from invivo.errors import InvivoError, VerifierError
 from invivo.formats.elf import DEBUG_DIRECTORIES
@@ -258,7 +258,7 @@ def _sink_options(request: Request, compilation: Compilation, *, terminal: bool)
         layout=compilation.image.layout,
         labels=labels,
         path=request.output or "",
-        open_file=open_output,
+        open_stream=Output,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from invivo.ir.layout import Layout
-from invivo.output.sink import Buffering, Dialect, Header, Sink, Stream
+from invivo.output.sink import Buffering, ClosingStream, Dialect, Header, Sink, Stream
 from invivo.output.terminal import display
 from invivo.output.text import TextSink
 from invivo.record import Record
@@ -31,7 +31,7 @@ class SinkOptions(Record):
     layout: Layout | None = None
     labels: Sequence[tuple[str, ...]] = ()
     path: str = ""
-    open_file: Callable[[str], int] | None = None
+    open_stream: Callable[[str], ClosingStream] | None = None
 
 
 class Output(Record):
@@ -81,7 +81,7 @@ def _ndjson(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptio
 def _parquet(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
     from invivo.output.parquet import ParquetSink
 
-    assert options.layout is not None and options.open_file is not None
+    assert options.layout is not None and options.open_stream is not None
     return ParquetSink(
         stream,
         errors,
@@ -89,7 +89,7 @@ def _parquet(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOpti
         options.labels,
         options.header,
         options.path,
-        options.open_file,
+        options.open_stream,
         quiet=options.quiet,
     )
 

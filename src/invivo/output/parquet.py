@@ -5,11 +5,9 @@ The file and what stands in its metadata are described in ``docs/how-to/tables.m
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import BinaryIO
 
 import numpy as np
 
@@ -31,9 +29,9 @@ from invivo.events import (
     Values,
 )
 from invivo.ir import types
-from invivo.ir.layout import Layout, Printf, PrintValue, RecordLayout
+from invivo.ir.layout import Layout, MapLayout, Printf, PrintValue, RecordLayout
 from invivo.json_text import quote
-from invivo.output.sink import Dialect, Header, Stream
+from invivo.output.sink import ClosingStream, Dialect, Header, Stream
 from invivo.output.text import TextSink
 from invivo.values import ValueText
 
@@ -67,12 +65,12 @@ class ParquetSink:
         labels: Sequence[tuple[str, ...]],
         header: Header,
         path: str,
-        open_file: Callable[[str], int],
+        open_stream: Callable[[str], ClosingStream],
         *,
         quiet: bool = False,
     ) -> None:
-        """``labels`` of the values of each kind of record; ``open_file`` opens the files of maps."""
-        self._open_file = open_file
+        """``labels`` of the values of each kind of record; ``open_stream`` opens the files of maps."""
+        self._open_stream = open_stream
         self._said = TextSink(errors, errors, Dialect.INVIVO, quiet=quiet)
         self._columns = _columns(layout, labels)
         self._places = {record.id: _place(record) for record in layout.records}
@@ -80,6 +78,7 @@ class ParquetSink:
         self._facts |= {"program": "\n".join(text for _, text in header.sources)}
         self._path = path.removesuffix(".parquet")
         self._table = _TableFile(stream, [(_PLACE, _TEXT), *((name, kind) for name, kind, _ in self._columns)])
+        self._layouts = {each.name: each for each in layout.maps}
         self._maps: dict[str, _MapFile] = {}
 
     def open(self) -> None:
@@ -91,8 +90,8 @@ class ParquetSink:
                 self._table.add(event.count, self._rows(event))
             case MapSnapshot(name):
                 if name not in self._maps:
-                    label = name.removeprefix("@") or "map"
-                    self._maps[name] = _MapFile(self._open_file, f"{self._path}.{label}.parquet")
+                    path = f"{self._path}.{name.removeprefix('@') or '@'}.parquet"
+                    self._maps[name] = _MapFile(self._open_stream, path, self._layouts[name])
                 self._maps[name].add(event)
             case Ended(reason, status, losses):
                 parts = [f'{{"kind":{quote(k)},"subject":{quote(s)},"count":{n}}}' for k, s, n in losses]
@@ -310,15 +309,15 @@ def _pieces(pa: ModuleType, values: Sequence[Value], kind: str) -> object:
     return pa.Array.from_buffers(_arrow(pa, kind), len(pieces), buffers)
 
 
-def _mapped(pa: ModuleType, values: Sequence[Value]) -> object:
-    """A column of a map: integers (None where there is none), or text."""
-    if not all(value is None or type(value) in (int, bool) for value in values):
-        return _pieces(pa, values, _TEXT)
-    numbers = [int(value) if isinstance(value, int) else 0 for value in values]
-    code = "i8" if max(numbers) < 1 << 63 else "u8"
+def _mapped(pa: ModuleType, values: Sequence[Value], kind: str) -> object:
+    """A column of a map; None among numbers is null."""
+    if kind in (_TEXT, _BYTES):
+        return _pieces(pa, values, kind)
+    code = "u1" if kind == _BOOL else kind
+    numbers = np.array([int(value) if isinstance(value, int) else 0 for value in values], code)
     known = np.packbits(np.array([value is not None for value in values]), bitorder="little")
-    buffers = [pa.py_buffer(known), pa.py_buffer(np.array(numbers, code))]
-    return pa.Array.from_buffers(_arrow(pa, code), len(values), buffers)
+    made = pa.Array.from_buffers(_arrow(pa, code), len(values), [pa.py_buffer(known), pa.py_buffer(numbers)])
+    return made.cast(pa.bool_()) if kind == _BOOL else made
 
 
 _VALUE_TEXT = ValueText()
@@ -334,12 +333,12 @@ def _text(value: Value) -> str:
 class _MapFile:
     """The snapshots of one map: a row an element (of a histogram: a bucket), and which snapshot it is of."""
 
-    def __init__(self, open_file: Callable[[str], int], path: str) -> None:
-        self._open_file = open_file
+    def __init__(self, open_stream: Callable[[str], ClosingStream], path: str, layout: MapLayout) -> None:
+        self._open_stream = open_stream
         self._path = path
+        self._kinds = _map_columns(layout)
         self._snapshots = 0
-        self._file: BinaryIO | None = None
-        self._schema: object = None
+        self._stream: ClosingStream | None = None
 
     def add(self, event: MapSnapshot) -> None:
         self._snapshots += 1
@@ -347,18 +346,46 @@ class _MapFile:
         if not rows:
             return
         pa, parquet = libraries()
-        table = pa.table({name: _mapped(pa, [row[name] for row in rows]) for name in rows[0]})
-        if self._file is None:
-            self._file = os.fdopen(self._open_file(self._path), "wb")
-            self._writer = parquet.ParquetWriter(self._file, table.schema, compression="zstd")
-            self._schema = table.schema
-        self._writer.write_table(table.cast(self._schema))
+        schema = pa.schema([(name, _arrow(pa, kind)) for name, kind in self._kinds.items()])
+        if self._stream is None:
+            self._stream = self._open_stream(self._path)
+            self._writer = parquet.ParquetWriter(
+                pa.PythonFile(_Counted(self._stream), mode="w"), schema, compression="zstd"
+            )
+        columns = [_mapped(pa, [row[name] for row in rows], kind) for name, kind in self._kinds.items()]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
     def close(self, facts: dict[str, str]) -> None:
-        if self._file is not None:
+        if self._stream is not None:
             self._writer.add_key_value_metadata(_metadata(facts))
             self._writer.close()
-            self._file.close()
+            self._stream.close()
+
+
+def _map_columns(layout: MapLayout) -> dict[str, str]:
+    """Names and kinds of a map's columns: by its types, since what comes later must fit, too."""
+    found = {"snapshot": "i8"}
+    parts = layout.key or ()
+    found |= {"key" if len(parts) == 1 else f"key_{index + 1}": _kind(part) for index, part in enumerate(parts)}
+    match layout.value:
+        case types.Histogram() | types.LinearHistogram():
+            return found | dict.fromkeys(("low", "high", "count"), "i8")
+        case types.Stats(signed):
+            return found | {"count": "i8"} | dict.fromkeys(("average", "total"), _word(signed))
+        case types.TimeSeries(signed):
+            return found | {"start_ns": "i8", "value": _word(signed)}
+        case types.Count():
+            return found | {"value": "i8"}
+        case types.Sum(signed) | types.Average(signed) | types.Minimum(signed) | types.Maximum(signed):
+            return found | {"value": _word(signed)}
+        case types.Tuple(elements):
+            return found | {f"value_{index + 1}": _kind(element) for index, element in enumerate(elements)}
+        case _:
+            return found | {"value": _kind(layout.value)}
+
+
+def _word(signed: bool) -> str:
+    return "i8" if signed else "u8"
 
 
 def _rows(event: MapSnapshot) -> Iterator[dict[str, Value]]:

@@ -44,6 +44,12 @@ class Stream(Protocol):
     def flush(self) -> None: ...
 
 
+class ClosingStream(Stream, Protocol):
+    """A stream that ends with its output."""
+
+    def close(self) -> None: ...
+
+
 class Sink(Protocol):
     """Shows events. ``events`` is `event` for each, faster; ``flush`` says that no more come for the moment."""
 
