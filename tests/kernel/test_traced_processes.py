@@ -103,6 +103,14 @@ def test_names_of_other_processes(sleeper: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.requires("kfunc:bpf_task_from_pid")
+def test_a_command_whose_end_nobody_wants_to_hear_of() -> None:
+    """SIGCHLD may be ignored by whoever starts a tracer: the command's status is there all the same."""
+    words = [sys.executable, "-m", "invivo", "run", "-q", "-e", 'END { printf("end\\n"); }', "-c", "sh -c 'exit 3'"]
+    start = f"import os, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv({words[0]!r}, {words!r})"
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "end\n", "")
+
+
 def test_a_process_that_is_not_there() -> None:
     program = 'rawtracepoint:sched_process_exit { printf("%s", comm(999999999)); }'
     result = run(program, command=["true"])

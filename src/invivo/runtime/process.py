@@ -34,6 +34,8 @@ class Child:
         gate, self._gate = os.pipe2(os.O_CLOEXEC)
         self._failure, failure = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited: the kernel would reap it, status and all
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._gate)
