@@ -317,6 +317,8 @@ class UserSymbols:
                 if binary.returns_from_signal(in_file):
                     process.signals.add(frame.address)
         if not symbol:
+            if not mapping.is_nameless:  # a file's symbols stay as they are
+                process.callers[frame.address] = frame
             return frame
         if self._demangles:
             symbol = readable(symbol)
