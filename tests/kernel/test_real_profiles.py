@@ -6,7 +6,6 @@ What is not installed is fetched from the machine's Debian package sources, and 
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from guest.packages import MissingError, fetch_package
+from guest.packages import fetch_package
 from invivo.formats.elf import Elf
 from invivo.formats.elf_symbols import readable
 from invivo.formats.rust_names import readable_rust
 from invivo.formats.stacks.profile_json import parse_profile_json
 from invivo.stacks import Profile, named
+from shipped_programs import fetched
 
 _GO_STARTS = ("runtime.goexit", "runtime.mcall", "runtime.mstart")
 
@@ -46,22 +46,12 @@ def is_inside(wanted: Sequence[str], names: Sequence[str]) -> bool:
     return all(any(name == each for each in rest) for name in wanted)
 
 
-def package(name: str) -> Path:
-    """Return a package's files, or leave the test: where CI runs, a missing one is a failure."""
-    try:
-        return fetch_package(name)
-    except MissingError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
-
-
 # -- Go ------------------------------------------------------------------------------------------
 
 
 def test_go(tmp_path: Path) -> None:
     """fzf has no symbols; its own table has the names. Goroutines have stacks of their own, and whole ones."""
-    fzf = package("fzf") / "usr/bin/fzf"
+    fzf = fetched(fetch_package, "fzf") / "usr/bin/fzf"
     assert Elf(fzf.read_bytes(), str(fzf)).is_stripped
     lines = tmp_path / "lines"
     lines.write_text("\n".join(map(str, range(1_000_000))))
@@ -122,7 +112,7 @@ def test_all_names_of_a_rust_library(library: str) -> None:
 
 def test_a_stripped_rust_program(tmp_path: Path) -> None:
     """ripgrep has no names, yet whole stacks, of its threads too."""
-    rg = package("ripgrep") / "usr/bin/rg"
+    rg = fetched(fetch_package, "ripgrep") / "usr/bin/rg"
     assert Elf(rg.read_bytes(), str(rg)).is_stripped
     (tmp_path / "text").mkdir()
     for number in range(8):

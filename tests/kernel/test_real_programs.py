@@ -8,31 +8,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from guest.packages import MissingError, fetch_package, fetch_with_dependencies
+from guest.packages import fetch_package, fetch_with_dependencies
 from invivo.diagnostics import CompileError
 from invivo.formats.elf import Elf
 from invivo.probes.facts import LiveFacts
 from invivo.probes.listing import list_probes
 from running import run
+from shipped_programs import fetched
 from user_programs import build_program
 
 _POSTGRES = "usr/lib/postgresql/15/bin"
 _NOBODY = 65534
-
-
-def fetched(fetch: Callable[[str], Path], package: str) -> Path:
-    """Return a package's files, or leave the test: where CI runs, a missing one is a failure."""
-    try:
-        return fetch(package)
-    except MissingError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
 
 
 def test_bash() -> None:
