@@ -66,6 +66,20 @@ def test_strings_of_all_lengths(tmp_path: Path) -> None:
     assert table["value_2"].tolist().count("\ufffd") == 99
 
 
+def test_strings_that_were_cut_say_so(tmp_path: Path) -> None:
+    """As in text: one that fills the room of a string has its mark, whatever it stands among."""
+    names = ["short", "six789", "seven89", "eight890", "much longer than that"]
+    script = tmp_path / "calls.py"
+    script.write_text(f"import os\nfor name in {names}:\n try: os.chdir(name)\n except OSError: pass")
+    path = tmp_path / "events.parquet"
+    program = 'config = { max_strlen = 8 } tracepoint:syscalls:sys_enter_chdir { printf("%s\\n", str(args.filename)); }'
+    command = ["-e", program, "-c", f"{sys.executable} {script}"]
+    subprocess.run([*INVIVO, "-o", str(path), *command], check=True, timeout=60)
+    text = subprocess.run([*INVIVO, *command], capture_output=True, text=True, check=True, timeout=60).stdout
+    expected = ["short", "six789", "seven89..", "eight89..", "much lo.."]
+    assert (pandas.read_parquet(path)["filename"].tolist(), text.splitlines()) == (expected, expected)
+
+
 def test_maps_are_files_beside_it(tmp_path: Path) -> None:
     program = f"{LSEEK} {{ @n[comm, args.fd % 2] = count(); @h = hist(args.fd); @s = stats(args.fd); }}"
     table = _trace(tmp_path, program)

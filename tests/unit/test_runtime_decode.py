@@ -13,7 +13,7 @@ from invivo.events import Address, EnumValue, Frame, Stack, Symbol, Text, Value
 from invivo.ir import types as t
 from invivo.ir.layout import PrintValue, RecordLayout
 from invivo.runtime.decode import fields_decoder, value_decoder
-from invivo.runtime.records import mark_cut, record_decoders, record_positions
+from invivo.runtime.records import record_decoders, record_positions
 from runtime_fakes import STRIDE, FakeNames, layout, ring_record
 
 NAMES = FakeNames()
@@ -133,10 +133,3 @@ def test_a_record_of_several_strides_is_one_again() -> None:
 def test_discarded_records_are_not_among_the_positions() -> None:
     window = b"".join([ring_record(1), ring_record(2, strides=2, discarded=True), ring_record(3, strides=2)])
     assert list(record_positions(memoryview(window))) == [(0, 1), (3 * STRIDE, 3)]
-
-
-def test_a_note_that_a_string_was_cut_marks_the_longest() -> None:
-    fields = (t.Field("a", t.String(4), 8), t.Field("b", t.String(8), 16), t.Field("c", t.String(8), 24))
-    values: list[Value] = ["abc", "1234567", "12"]
-    mark_cut(RecordLayout(0, PrintValue(), fields, 32, 1), values)
-    assert [type(value) for value in values] == [str, Text, str]

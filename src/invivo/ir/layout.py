@@ -198,7 +198,7 @@ class RecordLayout(Record):
     The ring's header word (8 bytes) comes before the payload; header and payload together
     occupy ``strides`` strides of `Layout.stride` bytes, and at each inner stride's start the
     payload has an 8-byte continuation word (zero) in place of data.
-    Flags: bit 0: a read of the traced program's memory failed; bit 1: a string was cut.
+    Flags: bit 0: a read of the traced program's memory failed.
     """
 
     id: int
@@ -210,7 +210,6 @@ class RecordLayout(Record):
 
 
 RECORD_READ_FAILED = 1
-RECORD_TRUNCATED = 2
 
 
 class LossKind(Enum):

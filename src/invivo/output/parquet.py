@@ -286,7 +286,7 @@ def _array(pa: ModuleType, column: Column, count: int, kind: str) -> object:
         case Texts(offsets, data):
             return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
         case Selection(None, texts):
-            return _repeated(pa, texts[0], count)
+            return _repeated(pa, _text(texts[0]), count)
         case Selection(codes, texts):
             numbers = pa.Array.from_buffers(pa.int32(), count, [None, pa.py_buffer(codes)])
             return pa.DictionaryArray.from_arrays(numbers, _pieces(pa, texts, _TEXT)).cast(pa.string())

@@ -13,7 +13,7 @@ from invivo.diagnostics import Span
 from invivo.events import Complaint, Event, MapValue, Output, Printed, Row, Value
 from invivo.ir import layout as kinds
 from invivo.ir.format import Format
-from invivo.ir.layout import RECORD_READ_FAILED, RECORD_TRUNCATED, Layout, RecordLayout
+from invivo.ir.layout import RECORD_READ_FAILED, Layout, RecordLayout
 from invivo.runtime.clocks import format_now
 from invivo.runtime.commands import file_start, shell_output
 from invivo.runtime.decode import Names
@@ -25,7 +25,6 @@ from invivo.runtime.records import (
     HEADER_BYTES,
     LENGTH,
     Columns,
-    mark_cut,
     record_decoders,
     record_positions,
 )
@@ -145,8 +144,6 @@ class Actions:
             word, record, flags = unpack_from(window, position)
             if not word & DISCARDED:
                 values = decoders[record](window, position)
-                if flags & RECORD_TRUNCATED:
-                    mark_cut(self._layout.records[record], values)
                 self._position = position
                 event = acts[record](values, flags)
                 if event is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from struct import Struct as Packed
 
-from invivo.events import Text, Value
+from invivo.events import Value
 from invivo.ir import types
 from invivo.ir.layout import Layout, RecordLayout
 from invivo.runtime.decode import Decoder, Names, fields_decoder, shape_of
@@ -96,17 +96,3 @@ class Columns:
         rows = list(zip(*values, strict=True))
         is_same = all(text is value for text, value in zip(shown, values, strict=True))
         return rows, rows if is_same else list(zip(*shown, strict=True))
-
-
-def mark_cut(record: RecordLayout, values: list[Value]) -> None:
-    """Make `Text` of the strings of a record in which the program noted that a string was cut.
-
-    The note does not say which one: it is those that fill the largest capacity.
-    """
-    longest = max((field.type.capacity for field in record.fields if isinstance(field.type, types.String)), default=0)
-    for index, field in enumerate(record.fields):
-        value = values[index]
-        if field.type == types.String(longest) and type(value) is str:
-            size = len(value.encode("utf-8", "surrogateescape"))
-            if size >= longest - 1:
-                values[index] = Text(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -230,7 +231,7 @@ class Tables:
     def _page(self, rows: array[int]) -> int:
         page = self._next_page
         if page > MOST_PAGES:
-            raise SyscallError("store a table for unwinding", 7)
+            raise SyscallError("store a table for unwinding", errno.E2BIG)
         self._next_page += 1
         filled = rows + array("Q", [_NO_ROW]) * (PAGE_ROWS - len(rows))
         self._pages.update(page.to_bytes(4, "little"), filled.tobytes())

@@ -92,7 +92,7 @@ def _reader(field: types.Field, stride: int, names: Names) -> _Reader:
         case types.Pointer():
             return _number_reader("u8", offset)
         case types.String(capacity):
-            return _string_reader(capacity, offset)
+            return _string_reader(capacity, offset, capacity - int(capacity == names.longest_string))
         case types.Enumeration() | types.KernelSymbol() | types.ProbeName() | types.Username() | types.CgroupPath():
             return _name_reader(field, offset, names)
         case _:
@@ -107,8 +107,8 @@ def _number_reader(code: str, offset: int) -> _Reader:
     return lambda rows: Numbers(code, _memory(rows.column(code, offset)))
 
 
-def _string_reader(capacity: int, offset: int) -> _Reader:
-    """Strings up to their terminators, one after the other, and where each one ends."""
+def _string_reader(capacity: int, offset: int, cut_at: int) -> _Reader:
+    """Strings up to their terminators; those of ``cut_at`` bytes were probably cut and are `Text`."""
 
     def read(rows: Rows) -> Column:
         whole: NDArray[np.uint8] = np.ndarray((rows.count, capacity), np.uint8, rows.window, offset, (rows.stride, 1))
@@ -123,20 +123,21 @@ def _string_reader(capacity: int, offset: int) -> _Reader:
                 break
             size *= 4
         if len(lengths) and (lengths == lengths[0]).all() and (part[:, : lengths[0]] == part[0, : lengths[0]]).all():
-            return Selection(None, (_text(part[0, : lengths[0]].tobytes()),))
+            return Selection(None, (_text(part[0, : lengths[0]].tobytes(), cut_at),))
         data = part[np.arange(part.shape[1]) < lengths[:, None]].tobytes()
         offsets = np.zeros(len(lengths) + 1, np.int32)
         np.cumsum(lengths, out=offsets[1:])
-        if data.isascii():
+        if data.isascii() and int(lengths.max(initial=0)) < cut_at:
             return Texts(_memory(offsets), data)
         bounds = offsets.tolist()
-        return Values([_text(data[start:end]) for start, end in pairwise(bounds)])
+        return Values([_text(data[start:end], cut_at) for start, end in pairwise(bounds)])
 
     return read
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+def _text(data: bytes, cut_at: int) -> str:
+    text = data.decode("utf-8", "replace")
+    return text if len(data) < cut_at else Text(text)
 
 
 def _name_reader(field: types.Field, offset: int, names: Names) -> _Reader:
