@@ -102,7 +102,6 @@ def test_names_of_other_processes(sleeper: subprocess.Popen[bytes]) -> None:
     assert printed(run(program)) == [f"sleep same {os.getpid()}"]
 
 
-@pytest.mark.requires("kfunc:bpf_task_from_pid")
 def test_a_command_whose_end_nobody_wants_to_hear_of() -> None:
     """SIGCHLD may be ignored by whoever starts a tracer: the command's status is there all the same."""
     words = [sys.executable, "-m", "invivo", "run", "-q", "-e", 'END { printf("end\\n"); }', "-c", "sh -c 'exit 3'"]
@@ -111,6 +110,7 @@ def test_a_command_whose_end_nobody_wants_to_hear_of() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (3, "end\n", "")
 
 
+@pytest.mark.requires("kfunc:bpf_task_from_pid")
 def test_a_process_that_is_not_there() -> None:
     program = 'rawtracepoint:sched_process_exit { printf("%s", comm(999999999)); }'
     result = run(program, command=["true"])
