@@ -252,9 +252,9 @@ class Target(Protocol):
     def plan(self, points: Sequence[AttachPoint], uses: frozenset[str]) -> Sequence[Plan]:
         """Group points of one probe clause into programs.
 
-        ``uses`` says what the body needs: "args", "probe", "func", "argN", "retval", "ctx",
-        "stacks", "reg" ... so that the cheapest program that can give it is chosen, and so that
-        points whose ``args`` differ get programs of their own.
+        ``uses`` says what the body needs: "args" (and which: "args.NAME", "args.*" for the whole), "probe", "func",
+        "argN", "retval", "ctx", "stacks", "reg" ... so that the cheapest program that can give it is chosen, and so
+        that points whose ``args`` differ get programs of their own.
         """
         ...
 

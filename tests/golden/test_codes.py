@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent
 _FOUND = {code for path in _FOLDER.glob("*/*.test") for code in _SHOWN.findall(path.read_text(encoding="utf-8"))}
 
 
-@pytest.mark.parametrize("code", Code, ids=[code.value for code in Code])
+@pytest.mark.parametrize("code", [*Code], ids=[code.value for code in Code])
 def test_a_golden_case_shows_it(code: Code) -> None:
     assert code.value in _FOUND
 

@@ -135,9 +135,10 @@ def test_stacks_of_raw_tracepoints_begin_where_those_of_events_do() -> None:
     assert len(stacks[0]) > 3
 
 
+@pytest.mark.parametrize("form", ["t:syscalls:sys_{}_getppid", "t:raw_syscalls:sys_{}", "rt:sys_{}"])
 @pytest.mark.parametrize(("side", "function"), [("enter", "syscall_trace_enter"), ("exit", "syscall_exit_")])
-def test_stacks_at_a_system_call_begin_in_its_own_path(side: str, function: str) -> None:
-    with counting(plan_of(f"t:syscalls:sys_{side}_getppid")) as seen:
+def test_stacks_at_a_system_call_begin_in_its_own_path(side: str, function: str, form: str) -> None:
+    with counting(plan_of(form.format(side))) as seen:
         os.getppid()
         names = [name for name, _, _ in Kallsyms().names(seen.stack())]
     # Which of the kernel's functions are inlined differs, but none is the tracer's.

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from invivo.cli.bpftrace import run_words
+from invivo.events import MapSnapshot
+from running import run
 
 BPFTRACE = (sys.executable, "-c", "from invivo.cli.bpftrace import main; main()")
 ATTACHED = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
@@ -152,3 +154,17 @@ def test_elements_of_an_array_in_the_context(capfd: pytest.CaptureFixture[str]) 
     """
     assert run_words(["-q", "-e", program, "-c", "sh -c 'exit 7'"]) == 0
     assert capfd.readouterr().out == "7 7\n\n\n"
+
+
+@pytest.mark.parametrize(("side", "fields"), [("enter", ("id",)), ("exit", ("id", "ret"))])
+def test_all_calls_without_their_records_are_the_same_calls(side: str, fields: tuple[str, ...]) -> None:
+    """By the raw tracepoint, which is cheaper, as by the event's record, which the whole of args needs."""
+    raw, record = (", ".join(f"{owner}.{field}" for field in fields) for owner in ("args", "$all"))
+    program = f"""
+        tracepoint:raw_syscalls:sys_{side} {{ @raw[{raw}] = count(); }}
+        tracepoint:raw_syscalls:sys_{side} {{ $all = args; @record[{record}] = count(); }}
+    """
+    result = run(program, command=["ls", "-l", "/", "/nowhere"])
+    by_name = {event.name: event.to_dict() for event in result.events if isinstance(event, MapSnapshot)}
+    assert by_name["@raw"] == by_name["@record"]
+    assert len(by_name["@raw"]) > 10

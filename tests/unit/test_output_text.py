@@ -298,7 +298,7 @@ def test_buffering(buffering: Buffering, after_events: list[bytes], after_flush:
     assert b"".join(stream.pieces) == b"12"
 
 
-@pytest.mark.parametrize("buffering", Buffering)
+@pytest.mark.parametrize("buffering", [*Buffering])
 def test_many_events_at_once_are_the_same_as_one_by_one(buffering: Buffering) -> None:
     events: list[Event] = [Attached(1), *(Printed(f"{i}\n", (i,)) for i in range(3)), Row(1), Printed("x", ())]
     options = SinkOptions(buffering=buffering)

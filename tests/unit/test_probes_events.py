@@ -35,6 +35,7 @@ from invivo.target import (
 )
 
 ARGS = frozenset({"args"})
+ALL_ARGS = frozenset({"args", "args.*"})
 NOTHING: frozenset[str] = frozenset()
 NATIVE_NUMBER = ContextLoad(8, 8, signed=True)
 
@@ -45,8 +46,8 @@ def plans(*probes: str, uses: frozenset[str] = NOTHING, target: FixtureTarget | 
     return list(target.plan(points, uses))
 
 
-def arguments(probe: str) -> dict[str, Argument]:
-    (plan,) = plans(probe, uses=ARGS)
+def arguments(probe: str, uses: frozenset[str] = ARGS) -> dict[str, Argument]:
+    (plan,) = plans(probe, uses=uses)
     return {argument.name: argument for argument in plan.context.arguments}
 
 
@@ -91,7 +92,7 @@ def test_other_fields_find_their_types_in_btf() -> None:
     assert found["kind"].type.variants[1] == ("PIDTYPE_TGID", 1)
     assert found["address"] == Argument("address", Array(UINT8, 16), ContextAddress(20))
     assert arguments("tracepoint:sched:sched_process_exit")["group_dead"].type == BOOL
-    assert arguments("tracepoint:raw_syscalls:sys_enter")["args"].type == Array(UINT64, 6)
+    assert arguments("tracepoint:raw_syscalls:sys_enter", ALL_ARGS)["args"].type == Array(UINT64, 6)
 
 
 def test_fields_keep_c_types_without_btf() -> None:
@@ -133,6 +134,25 @@ def test_before_raw_tracepoints_had_cookies_names_need_a_program_each(uses: froz
     made = plans("t:sched:sched_switch", "t:sched:sched_wakeup", uses=uses, target=old)
     assert len(made) == count
     assert not any(plan.cookies for plan in made)
+
+
+@pytest.mark.parametrize(
+    ("side", "read", "program"),
+    [
+        ("enter", (), ProgramType.TRACING_RAW_TP),
+        ("enter", ("args", "args.id"), ProgramType.TRACING_RAW_TP),
+        ("enter", ("args", "args.id", "args.args"), ProgramType.TRACEPOINT),
+        ("enter", ("args", "args.ret"), ProgramType.TRACEPOINT),  # to be told what the event has
+        ("exit", ("args", "args.id", "args.ret"), ProgramType.TRACING_RAW_TP),
+        ("exit", ("args", "args.*"), ProgramType.TRACEPOINT),
+    ],
+)
+def test_all_calls_have_records_only_for_those_who_read_them(
+    side: str, read: tuple[str, ...], program: ProgramType
+) -> None:
+    (plan,) = plans(f"tracepoint:raw_syscalls:sys_{side}", uses=frozenset(read))
+    assert plan.context.program is program
+    assert plan.context.gate is None
 
 
 def test_an_event_named_twice_fires_twice() -> None:

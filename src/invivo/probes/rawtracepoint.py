@@ -134,6 +134,16 @@ def _prototype(event: str, types: KernelTypes) -> Prototype:
     return Prototype(unnamed.parameters[1:], unnamed.result)
 
 
+def machinery_frames(event: str, facts: Facts) -> int:
+    """Return how many frames of the tracing machinery are on a stack at an event.
+
+    Since Linux commit 4aadde89d81f ("tracing/bpf: disable preemption in syscall probe") (in v6.13) there is a
+    function ``__bpf_trace_sys_enter`` between; the same series brought struct tracepoint_ext.
+    """
+    is_call = event in ("sys_enter", "sys_exit")
+    return MACHINERY_FRAMES + (is_call and facts.types().struct("struct", "tracepoint_ext") is not None)
+
+
 def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Sequence[Plan]:
     """Return a program for each event: a program of this type belongs to one BTF id."""
     if len(points) > _MANY:
@@ -161,7 +171,7 @@ def _plan(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> 
             ),
             numbered=tuple(ContextLoad(8 * index, 8) for index in range(len(prototype.parameters))),
             btf_pointers=own,
-            stack_skip=MACHINERY_FRAMES,
+            stack_skip=machinery_frames(point.data.event, facts),
         )
         plans.append(Plan((point,), context, AttachByType() if own else AttachByName(), cookies=False))
     return plans

@@ -33,7 +33,7 @@ from invivo.probes.provider import (
     unavailable,
     wrong_number,
 )
-from invivo.probes.rawtracepoint import MACHINERY_FRAMES
+from invivo.probes.rawtracepoint import MACHINERY_FRAMES, machinery_frames
 from invivo.record import Record, replace
 from invivo.target import (
     Argument,
@@ -49,6 +49,15 @@ from invivo.target import (
 
 _SYSCALLS = "syscalls"
 _FEATURES = frozenset({"args", "stacks", "signal"})
+# What events of ``raw_syscalls`` have in their records and a raw tracepoint's program has at hand. The number at the
+# exit is syscall_get_nr(), an int (arch/x86/include/asm/syscall.h).
+_ALL_CALLS = {
+    "sys_enter": (Argument("id", INT64, ContextLoad(8, 8, signed=True)),),
+    "sys_exit": (
+        Argument("id", INT64, x86_64.pointed_register(0, x86_64.SYSCALL_NUMBER, 4, signed=True)),
+        Argument("ret", INT64, ContextLoad(8, 8, signed=True)),
+    ),
+}
 
 
 class Event(Record):
@@ -123,6 +132,10 @@ def _plan_distinct(points: Sequence[AttachPoint], uses: frozenset[str], facts: F
     )
     for point in points:
         event = _event(point)
+        all_calls = _all_calls_plan(point, uses, facts) if has_btf and event.category == "raw_syscalls" else None
+        if all_calls is not None:
+            plans.append(all_calls)
+            continue
         side, _, call = event.event[4:].partition("_")
         gated = has_btf and event.category == _SYSCALLS and event.event.startswith("sys_") and call in numbers
         (entries if gated and side == "enter" else exits if gated and side == "exit" else rest).append(point)
@@ -200,37 +213,51 @@ def _syscall_plans(
         table = tuple(
             (numbers[_event(point).event.removeprefix(f"sys_{side}_")], index) for index, point in enumerate(group)
         )
-        # TP_PROTO(struct pt_regs *regs, long id) and (struct pt_regs *regs, long ret),
-        # include/trace/events/syscalls.h.
         number = (
             ContextLoad(8, 8, signed=True)
             if side == "enter"
             else x86_64.pointed_register(0, x86_64.SYSCALL_NUMBER, 8, signed=True)
         )
-        context = Context(
-            "tracepoint",
-            ProgramType.TRACING_RAW_TP,
-            attach_id,
-            scoped=True,
-            features=_FEATURES,
-            arguments=arguments(group[0]) if "args" in uses else (),
-            user_arguments=True,
-            btf_pointers=True,
-            # The perf events leave out calls of 32-bit tasks too (trace_get_syscall_nr).
-            gate=Gate(number, table, native_only=True),
-            stack_skip=_syscall_frames(facts),
-        )
-        plans.append(Plan(group, context, SyscallGate(), cookies=False))
+        # The perf events leave out calls of 32-bit tasks too (trace_get_syscall_nr).
+        gate = Gate(number, table, native_only=True)
+        plans.append(_raw_plan(group, attach_id, arguments(group[0]) if "args" in uses else (), gate, facts))
     return plans
 
 
-def _syscall_frames(facts: Facts) -> int:
-    """Return how many frames of the tracing machinery are on a stack at a system call.
+def _raw_plan(
+    points: tuple[AttachPoint, ...], attach_id: int, arguments: tuple[Argument, ...], gate: Gate | None, facts: Facts
+) -> Plan:
+    """Return a program on the raw tracepoint of all calls' entries, or exits.
 
-    Since Linux commit 4aadde89d81f ("tracing/bpf: disable preemption in syscall probe") (in v6.13)
-    a function ``__bpf_trace_sys_enter`` is between; the same series brought struct tracepoint_ext.
+    TP_PROTO(struct pt_regs *regs, long id) and (struct pt_regs *regs, long ret), include/trace/events/syscalls.h.
     """
-    return MACHINERY_FRAMES + (facts.types().struct("struct", "tracepoint_ext") is not None)
+    context = Context(
+        "tracepoint",
+        ProgramType.TRACING_RAW_TP,
+        attach_id,
+        scoped=True,
+        features=_FEATURES,
+        arguments=arguments,
+        user_arguments=True,
+        btf_pointers=True,
+        gate=gate,
+        stack_skip=machinery_frames("sys_enter", facts),
+    )
+    return Plan(points, context, SyscallGate(), cookies=False)
+
+
+def _all_calls_plan(point: AttachPoint, uses: frozenset[str], facts: Facts) -> Plan | None:
+    """Return a program for all calls that sees no record of them; None if it reads more than number and result.
+
+    (The record's ``args`` are other registers in a 32-bit task.)
+    """
+    event = _event(point).event
+    attach_id = facts.types().typedef_id(f"btf_trace_{event}")
+    known = _ALL_CALLS.get(event)
+    read = {use.removeprefix("args.") for use in uses if use.startswith("args.")}
+    if attach_id is None or known is None or not read <= {argument.name for argument in known}:
+        return None
+    return _raw_plan((point,), attach_id, known, None, facts)
 
 
 def _enter_arguments(fields: tuple[EventField, ...], facts: Facts) -> tuple[Argument, ...]:

@@ -150,17 +150,25 @@ def _first_there(written: ast.AttachPoint, target: Target) -> Sequence[AttachPoi
 def body_uses(probe: ast.Node) -> frozenset[str]:
     """What a probe's body needs from its program: see `Target.plan`."""
     uses: set[str] = set()
+    whole = 0  # how often args is more than the beginning of args.NAME
     for node in walk(probe):
+        match node:
+            case ast.Member(_, ast.Name(_, "args") | ast.Unary(_, "*", ast.Name(_, "args")), member):
+                uses.add(f"args.{member}")
+                whole -= 1
+            case _:
+                pass
         name = node.name if isinstance(node, ast.Name | ast.Call) else None
         if name is None:
             continue
         if name == "args":
             uses.add("args")
+            whole += 1
         elif _NUMBERED.match(name):
             uses.add("argN")
         elif (builtin := find_builtin(name)) is not None:
             uses |= builtin.uses
-    return frozenset(uses)
+    return frozenset(uses | {"args.*"} if whole else uses)
 
 
 def children(node: ast.Node) -> Iterator[ast.Node]:
