@@ -65,6 +65,6 @@ def test_the_whole_system(tmp_path: Path) -> None:
     """All processes on all processors, but not those that idle."""
     shares = build_busy("shares", tmp_path)
     with running(shares, "60", "0"), running(shares, "0", "60"):
-        stacks = recorded("profile", "-F", "199", "-a", "1", out=tmp_path / "x.json")
+        stacks = recorded("profile", "-F", "49", "-a", "1", out=tmp_path / "x.json")
     assert {name for stack in stacks if stack[0] == "shares" for name in stack} >= {"main", "heavy", "light"}
     assert not [stack for stack in stacks if stack[0].startswith("swapper")]
