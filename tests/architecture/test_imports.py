@@ -55,8 +55,7 @@ LAZY = {
     "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector.columns", "invivo.runtime.vector.text"},
     "runtime.decode": {"socket"},  # network addresses
     "profiling.recorder": {"invivo.profiling.sources"},  # --inlined, --lines
-    # numpy, and a thread that imports it, for maps of very many keys; only sorting needs arrays
-    "runtime.mapread": {"array", "invivo.runtime.large", "threading"},
+    "runtime.mapread": {"array", "invivo.runtime.large"},  # only sorting needs arrays; maps of very many keys
     "runtime.machine": {"invivo.runtime.mappings"},  # stacks of user space
     "runtime.names": {"invivo.runtime.mappings", "pwd"},  # stacks of user space; user names
     "values": {"time"},  # time series

@@ -135,7 +135,7 @@ CASES = {
 @pytest.mark.parametrize("least", [1, 1 << 40], ids=["with numpy", "without"])
 def test_entries_are_in_order(least: int, parts: tuple[t.Type, ...], kind: t.Type, seed: int) -> None:
     """Sorted by value, then by key; every entry as it is read alone."""
-    with patch.multiple(mapread, MANY=least, _MANY_WITH_THE_REST_OF_THE_IMPORT=least, _MANY_WITH_THE_IMPORT=least):
+    with patch.multiple(mapread, _MANY=least, _MANY_WITH_THE_IMPORT=least):
         reader, entries = _made(parts, kind, 60, seed)
         found = list(reader.snapshot().entries)
         decode = tuple_decoder(parts, FakeNames())
@@ -189,7 +189,7 @@ def _written(sink: str, event: Event) -> bytes:
 @settings(max_examples=100, deadline=None)
 @pytest.mark.parametrize("sink", ["text", "terminal", "json", "bpftrace's json", "ndjson"])
 def test_columns_are_written_as_entries_are(sink: str, parts: tuple[t.Type, ...], kind: t.Type, seed: int) -> None:
-    with patch("invivo.values._ENTRIES", 16), patch.object(mapread, "_MANY_WITH_THE_IMPORT", 1):
+    with patch("invivo.values._ENTRIES", 16), patch.multiple(mapread, _MANY=1, _MANY_WITH_THE_IMPORT=1):
         reader, _ = _made(parts, kind, 40, seed)
         columns = reader.snapshot(at_end=True)
         entries = MapSnapshot(columns.name, columns.kind, columns.scalar, tuple(columns.entries), columns.at_end)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def sorted_rows(rows: bytearray, size: int, ranks: bytes, rank_size: int) -> memoryview:
-    """Return the indices of rows of so many bytes, sorted by their ranks, then bytewise."""
-    words = [*(_words(ranks, rank_size) if rank_size else ()), *_words(rows, size)]
+def sorted_rows(rows: bytearray, size: int, weights: Sequence[int]) -> memoryview:
+    """Return the indices of rows of so many bytes, sorted by their weights (none: all are equal), then bytewise."""
+    words = [*(_weight_words(weights) if weights else ()), *_words(rows, size)]
     differing = [column.astype(np.uint64) for column in reversed(words) if (column != column[0]).any()]
     order: NDArray[np.intp] = np.lexsort(differing) if differing else np.arange(len(rows) // size)
     return order.data
@@ -21,6 +21,13 @@ def _words(rows: bytes | bytearray, size: int) -> NDArray[np.uint64]:
     whole = np.zeros((len(rows) // size, -(-size // 8) * 8), np.uint8)
     whole[:, :size] = np.frombuffer(rows, np.uint8).reshape(-1, size)
     return whole.view(">u8").T
+
+
+def _weight_words(weights: Sequence[int]) -> NDArray[np.uint64]:
+    """Numbers as far apart as the weights, as columns of eight bytes."""
+    low = min(weights)
+    size = (max(weights) - low).bit_length() // 8 + 1
+    return _words(b"".join([(weight - low).to_bytes(size, "big") for weight in weights]), size)
 
 
 def picked(numbers: memoryview, order: Sequence[int]) -> memoryview:

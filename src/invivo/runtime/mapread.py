@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from operator import add, itemgetter
-from struct import iter_unpack, pack
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from struct import iter_unpack
 from typing import TypeVar, cast
 
 from invivo.events import EntryColumns, MapSnapshot, Value
@@ -17,10 +17,9 @@ from invivo.runtime.reduce import divide, reduction
 from invivo.runtime.seams import EntriesRead, MapHandle
 
 # Entries that numpy sorts sooner than Python does, depending on whether it is there: 80 ms are needed to import it.
-MANY = 20_000
-_MANY_WITH_THE_REST_OF_THE_IMPORT = 60_000
-_MANY_WITH_THE_IMPORT = 150_000
-_SHORT_TRACE_SECONDS = 0.025  # shorter ones rarely count so much, and the import would hold up their end
+_MANY = 20_000
+_MANY_WITH_THE_IMPORT = 200_000
+_WIDEST = 128  # bytes of a key that numpy sorts sooner: of stacks it would compare all words that differ
 T = TypeVar("T")
 _SIGN_FLIPPED = bytes(byte ^ 0x80 for byte in range(256))
 
@@ -124,27 +123,40 @@ class KeyReader:
         self._offsets, _ = types.tuple_layout(parts)
         self._shapes = [shape_of(part, names) for part in parts]
         self._numbers = list(_sorted_as_numbers(parts, 0))
+        self._is_number = len(parts) == len(self._numbers) == 1 and not self._shapes[0].code.endswith("s")
 
     def order(self, found: EntriesRead, weights: Sequence[int] = ()) -> Sequence[int]:
         """Return the entries' indices, sorted by weight, then by key: part by part, strings bytewise."""
         if not found:
             return []
-        # As bytes, each number with its first byte first: they are compared three times as fast as tuples.
+        if _is_for_numpy(len(found)) and found.key_size <= _WIDEST:
+            from invivo.runtime.large import sorted_rows
+
+            return sorted_rows(self._rows(found), found.key_size, weights)
+        ranks = self._ranks(found)
+        order = sorted(range(len(ranks)), key=ranks.__getitem__)
+        if weights:
+            order.sort(key=weights.__getitem__)
+        return order
+
+    def _ranks(self, found: EntriesRead) -> Sequence[int | bytes]:
+        """What the keys are compared by: a number that is alone, or all bytes."""
+        if self._is_number:
+            ((offset, code),) = self._numbers
+            return numbers_at(found.all_keys, found.key_size, offset, code).tolist()
+        return _items(self._rows(found), found.key_size, 0, found.key_size)
+
+    def _rows(self, found: EntriesRead) -> bytearray:
+        """The keys, each number with its first byte first: as bytes they are compared three times as fast as tuples."""
+        if not self._numbers:
+            return found.all_keys
         rows = bytearray(found.all_keys)
         for offset, code in self._numbers:
             numbers = numbers_at(rows, found.key_size, offset, code)
             numbers[:] = memoryview(_swapped(code, numbers.tobytes()))
             if code.islower():
                 rows[offset :: found.key_size] = rows[offset :: found.key_size].translate(_SIGN_FLIPPED)
-        ranks, rank_size = _ascending(weights)
-        if _is_for_numpy(len(found)):
-            from invivo.runtime.large import sorted_rows
-
-            return sorted_rows(rows, found.key_size, ranks, rank_size)
-        items = _items(rows, found.key_size, 0, found.key_size)
-        if rank_size:
-            items = list(map(add, _items(ranks, rank_size, 0, rank_size), items))
-        return sorted(range(len(items)), key=items.__getitem__)
+        return rows
 
     def columns(self, found: EntriesRead, order: Sequence[int]) -> list[Sequence[Value]]:
         """Return the parts of the keys, in an order."""
@@ -163,35 +175,8 @@ class KeyReader:
         return _items(found.all_keys, found.key_size, offset, int(code[:-1]))
 
 
-def import_ahead() -> Callable[[], None]:
-    """Import what very large maps are read with, while the trace goes on; return what stops it before it begins."""
-    from threading import Event, Thread
-
-    is_over = Event()
-
-    def load() -> None:
-        if not is_over.wait(_SHORT_TRACE_SECONDS):
-            __import__("invivo.runtime.large")
-
-    Thread(target=load, name="import", daemon=True).start()
-    return is_over.set
-
-
 def _is_for_numpy(count: int) -> bool:
-    # What stands last in a module is there when the import, perhaps by another thread, is over.
-    if hasattr(sys.modules.get("invivo.runtime.large"), "picked"):
-        return count >= MANY
-    return count >= (_MANY_WITH_THE_REST_OF_THE_IMPORT if "numpy" in sys.modules else _MANY_WITH_THE_IMPORT)
-
-
-def _ascending(weights: Sequence[int]) -> tuple[bytes, int]:
-    """Return numbers as far apart as the weights, each with its first byte first, and their size (0: all are equal)."""
-    low = min(weights, default=0)
-    numbers = [weight - low for weight in weights] if low else weights
-    size = (max(numbers, default=0).bit_length() + 7) // 8
-    if size > 8:
-        return b"".join([number.to_bytes(size, "big") for number in numbers]), size
-    return (pack(f">{len(numbers)}Q", *numbers), 8) if size else (b"", 0)
+    return count >= (_MANY if "numpy" in sys.modules else _MANY_WITH_THE_IMPORT)
 
 
 def _swapped(code: str, data: bytes) -> memoryview:

@@ -17,7 +17,7 @@ from invivo.runtime.cgroups import find_cgroup, members
 from invivo.runtime.load import Loaded, close_all, in_attach_order, load, raise_file_limit
 from invivo.runtime.losses import LossWatch
 from invivo.runtime.machine import RunningKernel
-from invivo.runtime.mapread import MANY, MapReader, import_ahead
+from invivo.runtime.mapread import MapReader
 from invivo.runtime.names import SystemNames
 from invivo.runtime.process import Child, Watch, descendants
 from invivo.runtime.records import record_positions
@@ -314,9 +314,6 @@ class Session:
 
     def _run(self) -> Iterator[list[Event]]:
         """Drain until there is a reason to end."""
-        read = {each.map for each in self.image.layout.maps}
-        is_large = any(spec.max_entries >= MANY and spec.name in read for spec in self.image.maps)
-        is_over = import_ahead() if is_large else None
         for fd in self._descriptors():
             self._sleeper.watch(fd)
         last_record = time.monotonic()
@@ -339,8 +336,6 @@ class Session:
                 if size:
                     last_record = now
                 self._sleep(now - last_record, size)
-        if is_over is not None:
-            is_over()
 
     def _finish(self) -> Iterator[list[Event]]:
         """Detach, run the end programs, and read what is left."""
