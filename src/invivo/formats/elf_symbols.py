@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Final
 
 from invivo.errors import BadFileError
@@ -27,6 +28,7 @@ STB_LOCAL: Final = 0
 STB_GLOBAL: Final = 1
 STB_WEAK: Final = 2
 
+_SHN_UNDEF: Final = 0
 _SHN_ABS: Final = 0xFFF1
 _VERSION_HIDDEN: Final = 0x8000  # of an entry of .gnu.version: not the default version
 _BINDING_RANK: Final = {STB_GLOBAL: 0, STB_WEAK: 1, STB_LOCAL: 2}
@@ -126,8 +128,7 @@ class SymbolTable:
         starts, rows = self._places
         place = bisect_right(starts, address) - 1
         for candidate in range(place, max(place - _ENCLOSING, -1), -1):
-            source, index = rows[candidate]
-            size = self._rows[source][index][5]
+            size = self._row(rows[candidate])[5]
             if address < starts[candidate] + size or (not size and starts[candidate] == starts[place]):
                 return self._best_at(candidate, address)
         return None
@@ -138,20 +139,34 @@ class SymbolTable:
         first = candidate
         while first > 0 and starts[first - 1] == starts[candidate]:
             first -= 1
-        same = [self._symbol(source, self._rows[source][index]) for source, index in rows[first : candidate + 1]]
+        same = [self._symbol(place[0], self._row(place)) for place in rows[first : candidate + 1]]
         around = [symbol for symbol in same if address < symbol.address + symbol.size]
         return min(around or same, key=_preference)
 
     def _by_address(self) -> tuple[list[int], list[tuple[int, int]]]:
-        executable = self._executable
-        found = [
-            (row[4], source, index)
-            for source, rows in enumerate(self._rows)
-            for index, row in enumerate(rows)
-            if row[3] and row[0] and _is_code(row[1] & 15, row[3], executable)
-        ]
-        found.sort()
-        return [each[0] for each in found], [(each[1], each[2]) for each in found]
+        """Where functions begin, and the table and index of each one's row; read by columns, which is soon done."""
+        starts: list[int] = []
+        places: list[tuple[int, int]] = []
+        for number, source in enumerate(self._sources):
+            table = _whole_rows(source.table)
+            words, addresses = table.cast("I"), table.cast("Q")[1 :: _SYMBOL.size // 8].tolist()
+            kinds = words[1 :: _SYMBOL.size // 4].tolist()  # info, other and section: few are different
+            wanted = {kind for kind in set(kinds) if self._is_code(kind & 15, kind >> 16)}
+            names = words[:: _SYMBOL.size // 4].tolist()
+            found = [index for index, kind in enumerate(kinds) if kind in wanted and names[index]]
+            starts += map(addresses.__getitem__, found)
+            places += zip(repeat(number), found)
+        order = sorted(range(len(starts)), key=starts.__getitem__)
+        return [starts[index] for index in order], [places[index] for index in order]
+
+    def _is_code(self, kind: int, section: int) -> bool:
+        if kind in (STT_FUNC, STT_GNU_IFUNC):
+            return section not in (_SHN_UNDEF, _SHN_ABS)
+        return kind == STT_NOTYPE and section != _SHN_UNDEF and section in self._executable
+
+    def _row(self, place: tuple[int, int]) -> _Row:
+        """The row of a table and an index."""
+        return _SYMBOL.unpack_from(self._sources[place[0]].table, place[1] * _SYMBOL.size)
 
     def _named(self, name: str) -> Iterator[tuple[int, int, _Row]]:
         """Yield table, index and row of the defined symbols of a name: searched as bytes, which is soon done.
@@ -202,12 +217,6 @@ def _rows_that_begin(table: bytes, word: bytes) -> Iterator[int]:
         if at % _SYMBOL.size == 0:
             yield at // _SYMBOL.size
         at = table.find(word, at + 1)
-
-
-def _is_code(kind: int, section: int, executable: frozenset[int]) -> bool:
-    if kind in (STT_FUNC, STT_GNU_IFUNC):
-        return section != _SHN_ABS
-    return kind == STT_NOTYPE and section in executable
 
 
 def _preference(symbol: Symbol) -> tuple[int, int, str]:
