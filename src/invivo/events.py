@@ -7,7 +7,7 @@ named tuples, in order), None, and the records below where a value means more th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import overload
 
 from invivo.ir.types import StackMode
@@ -58,6 +58,51 @@ class Stack(Record):
     frames: tuple[Frame, ...]
     complete: bool = True
     interpreter: str = ""  # of interpreted code: frames' offsets are the first lines of functions, modules their files
+
+
+class StackColumn(Sequence[Stack]):
+    """Stacks of one kind, made of pieces of a few frames, which many of them share: no object for each stack.
+
+    ``stacks``: the indices of each one's pieces, the innermost first. Where a stack is known to end early, `CUT`, a
+    piece without frames, is the last.
+    """
+
+    CUT = 0
+
+    def __init__(
+        self,
+        kind: tuple[bool, StackMode, str],
+        pieces: Sequence[tuple[Frame, ...]],
+        stacks: Sequence[tuple[int, ...]],
+    ) -> None:
+        """``kind``: the stacks' ``kernel``, ``mode`` and ``interpreter``."""
+        self.kind = kind
+        self.pieces = pieces
+        self.stacks = stacks
+
+    def __len__(self) -> int:
+        return len(self.stacks)
+
+    def __iter__(self) -> Iterator[Stack]:
+        """Equal stacks are one object."""
+        known = {places: self._stack(places) for places in set(self.stacks)}
+        return map(known.__getitem__, self.stacks)
+
+    @overload
+    def __getitem__(self, index: int) -> Stack: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> StackColumn: ...
+
+    def __getitem__(self, index: int | slice) -> Stack | StackColumn:
+        if isinstance(index, slice):
+            return StackColumn(self.kind, self.pieces, self.stacks[index])
+        return self._stack(self.stacks[index])
+
+    def _stack(self, places: tuple[int, ...]) -> Stack:
+        kernel, mode, interpreter = self.kind
+        frames = tuple(chain.from_iterable([self.pieces[place] for place in places]))
+        return Stack(kernel, mode, frames, places[-1] != self.CUT, interpreter)
 
 
 class Symbol(Record):

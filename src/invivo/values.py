@@ -14,6 +14,7 @@ from invivo.events import (
     HistogramValue,
     SeriesValue,
     Stack,
+    StackColumn,
     StatsValue,
     Symbol,
     Text,
@@ -24,6 +25,7 @@ from invivo.ir.types import StackMode
 T = TypeVar("T")
 BAR_WIDTH = 52  # columns of a histogram's longest bar
 STACK_INDENT = " " * 8
+_CUT = f"{STACK_INDENT}[truncated]\n"
 _PRINTABLE = frozenset(range(0x20, 0x7F))
 
 
@@ -77,9 +79,19 @@ class ValueText:
 
     def stack(self, stack: Stack) -> str:
         """A stack begins with a line break and ends with one; one frame a line."""
-        line = _interpreted_frame if stack.interpreter else _FRAME_TEXT[stack.mode]
-        end = "" if stack.complete else f"{STACK_INDENT}[truncated]\n"
-        return "\n" + "".join(f"{self.escape(line(frame))}\n" for frame in stack.frames) + end
+        return f"\n{self._frames(stack.frames, stack.mode, stack.interpreter)}{'' if stack.complete else _CUT}"
+
+    def stacks(self, column: StackColumn) -> Callable[[StackColumn], list[str]]:
+        """Return what writes slices of a column of stacks: the pieces that they share are written once."""
+        _, mode, interpreter = column.kind
+        pieces = [self._frames(piece, mode, interpreter) for piece in column.pieces]
+        pieces[column.CUT] = _CUT
+        piece = pieces.__getitem__
+        return lambda column: ["\n" + "".join(map(piece, places)) for places in column.stacks]
+
+    def _frames(self, frames: tuple[Frame, ...], mode: StackMode, interpreter: str) -> str:
+        line = _interpreted_frame if interpreter else _FRAME_TEXT[mode]
+        return "".join([f"{self.escape(line(frame))}\n" for frame in frames])
 
     def _cut(self, value: Text) -> str:
         return self.escape(value) + self.trailer

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invivo.events import Entry, Event, MapSnapshot, StatsValue, Value
+from invivo.events import Entry, Event, Frame, MapSnapshot, StackColumn, StatsValue, Value
 from invivo.ir import types as t
 from invivo.ir.layout import MapLayout, MapSpec, MapType, Storage
 from invivo.output.json_lines import JsonSink
@@ -20,8 +20,9 @@ from invivo.output.ndjson import EventSink
 from invivo.output.sink import Dialect, Header, Sink
 from invivo.output.text import TextSink
 from invivo.runtime import mapread
-from invivo.runtime.decode import tuple_decoder, value_decoder
+from invivo.runtime.decode import convert_all, shape_of, tuple_decoder, value_decoder
 from invivo.runtime.mapread import MapReader
+from invivo.values import ValueText
 from runtime_fakes import FakeMap, FakeNames
 
 CPUS = 3
@@ -38,6 +39,13 @@ PARTS: list[t.Type] = [
     t.ProbeName(),
     t.MacAddress(),
     t.Tuple((t.INT16, t.String(3), t.INT64)),
+]
+STACK_KINDS = [
+    t.Stack(False, t.StackMode.BPFTRACE, 30),
+    t.Stack(True, t.StackMode.PERF, 16),
+    t.Stack(False, t.StackMode.BUILD_ID, 5),
+    t.Stack(True, t.StackMode.RAW, 127),
+    t.Stack(False, t.StackMode.BPFTRACE, 30, "python"),
 ]
 SUMMED: list[t.Type] = [
     kind(signed) for kind in (t.Sum, t.Average, t.Stats, t.Minimum, t.Maximum) for signed in (False, True)
@@ -61,6 +69,8 @@ class Memory:
                 return bytes(data)
             case t.Bool():
                 return self._random.choice([b"\0", b"\1"])
+            case t.Stack():
+                return self._stack(kind)
             case _:
                 return self.number(t.size_bytes(kind))
 
@@ -68,6 +78,17 @@ class Memory:
         letters = self._random.choice([b"ab", b"a\n%s\xc3\xa4\xff", b"/usr"])
         length = self._random.choice([0, 1, capacity - 1, capacity, self._random.randrange(capacity + 1)])
         return bytes(self._random.choices(letters, k=length)).ljust(capacity, b"\0")
+
+    def _stack(self, kind: t.Stack) -> bytes:
+        """Few different addresses, often the same outermost ones."""
+        count = self._random.choice([0, 1, 7, 8, 9, 10, kind.limit, self._random.randrange(kind.limit)])
+        count = min(count, kind.limit)
+        addresses = [self._random.choice([0, 1, 2, 1 << 40]) for _ in range(count)]
+        if count > 6:
+            addresses[6:] = range(100 + count, 106, -1)
+        words = struct.pack(f"<{count}Q", *addresses)
+        header = struct.pack("<IIQ", count, self._random.choice([7, 8]), self._random.choice([0, 0, 1]))
+        return (header + words).ljust(t.size_bytes(kind), b"\0")
 
     def number(self, size: int) -> bytes:
         value = self._random.choice([0, 1, -1, 1 << 31, 1 << 53, self._random.getrandbits(self._random.randint(1, 64))])
@@ -187,10 +208,47 @@ def _written(sink: str, event: Event) -> bytes:
 
 @given(**CASES)
 @settings(max_examples=100, deadline=None)
+@pytest.mark.parametrize("more", [[], STACK_KINDS], ids=["", "stacks"])
 @pytest.mark.parametrize("sink", ["text", "terminal", "json", "bpftrace's json", "ndjson"])
-def test_columns_are_written_as_entries_are(sink: str, parts: tuple[t.Type, ...], kind: t.Type, seed: int) -> None:
+def test_columns_are_written_as_entries_are(
+    sink: str, more: list[t.Type], parts: tuple[t.Type, ...], kind: t.Type, seed: int
+) -> None:
+    if more:
+        parts = (more[seed % len(more)], *parts[1:])
     with patch("invivo.values._ENTRIES", 16), patch.multiple(mapread, _MANY=1, _MANY_WITH_THE_IMPORT=1):
         reader, _ = _made(parts, kind, 40, seed)
         columns = reader.snapshot(at_end=True)
         entries = MapSnapshot(columns.name, columns.kind, columns.scalar, tuple(columns.entries), columns.at_end)
         assert _written(sink, columns) == _written(sink, entries)
+
+
+class CallersNames(FakeNames):
+    """A frame's name depends on the address before it, as it does where calls return to and signals interrupt."""
+
+    def user_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
+        return tuple(
+            Frame(address, f"u{tgid}_{address:x}_{before:x}", 1, "")
+            for before, address in zip([1 << 63, *addresses], addresses, strict=False)
+        )
+
+    def kernel_frames(self, addresses: Sequence[int]) -> tuple[Frame, ...]:
+        return self.user_frames(0, addresses)
+
+    def build_id_frames(self, tgid: int, addresses: Sequence[int]) -> tuple[Frame, ...]:
+        return self.user_frames(tgid, addresses)
+
+
+@given(kind=st.sampled_from(STACK_KINDS), seed=st.integers(0, 1 << 32), count=st.integers(1, 40))
+@settings(max_examples=200, deadline=None)
+def test_a_column_of_stacks_is_each_of_them(kind: t.Stack, seed: int, count: int) -> None:
+    memory = Memory(seed)
+    raws = [memory.of(kind) for _ in range(count)]
+    shape = shape_of(kind, CallersNames())
+    column = convert_all(raws, shape)
+    decode = value_decoder(kind, CallersNames())
+    alone = [decode(raw) for raw in raws]
+    assert isinstance(column, StackColumn)
+    assert list(column) == alone
+    assert [column[index] for index in range(count)] == alone
+    text = ValueText()
+    assert text.stacks(column)(column[1:]) == list(map(text.text, alone[1:]))

@@ -34,14 +34,21 @@ class Entries:
         self.value_size = value_size
         self.all_keys = bytearray()
         self.all_values = bytearray()
+        self._each_key: list[bytes] = []
+
+    def each_key(self) -> list[bytes]:
+        """Return the keys, an object for each, which is made once: many large ones take long."""
+        if not self._each_key:
+            keys = struct.iter_unpack(f"{self.key_size}s", self.all_keys)
+            self._each_key = list(map(itemgetter(0), keys))
+        return self._each_key
 
     def __len__(self) -> int:
         return len(self.all_keys) // self.key_size
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        keys = struct.iter_unpack(f"{self.key_size}s", self.all_keys)
         values = struct.iter_unpack(f"{self.value_size}s", self.all_values)
-        return zip(map(itemgetter(0), keys), map(itemgetter(0), values), strict=True)
+        return zip(self.each_key(), map(itemgetter(0), values), strict=True)
 
 
 class Map:

@@ -20,6 +20,7 @@ from invivo.events import (
     PrintedText,
     Row,
     SeriesValue,
+    StackColumn,
     Value,
 )
 from invivo.ir.layout import LossKind
@@ -127,8 +128,12 @@ class TextSink:
                 self._out.write(self._entry(event.name, key, value))
             return
         line = f"{event.name}[{', '.join(['%s'] * len(keys))}]: %s\n"
-        for columns in column_slices((*keys, entries.values)):
-            self._out.write(filled(line, list(map(self._column, columns))))
+        every = (*keys, entries.values)
+        writers: list[Callable[..., Sequence[object]]] = [
+            self._text.stacks(column) if isinstance(column, StackColumn) else self._column for column in every
+        ]
+        for columns in column_slices(every):
+            self._out.write(filled(line, [write(column) for write, column in zip(writers, columns, strict=True)]))
 
     def _column(self, values: Sequence[Value]) -> Sequence[object]:
         return values if set(map(type, values)) <= self._as_they_are else list(map(self._text.text, values))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import repeat
-from operator import eq
+from operator import eq, itemgetter
 from struct import Struct as Packed
 from typing import Literal, Protocol, assert_never, cast
 
 from invivo.errors import NotSupportedError
-from invivo.events import Address, EnumValue, Frame, Stack, Symbol, Text, Value
+from invivo.events import Address, EnumValue, Frame, Stack, StackColumn, Symbol, Text, Value
 from invivo.ir import types
 from invivo.ir.types import Clock, Type
 from invivo.record import Record
@@ -48,11 +49,12 @@ Decoder = Callable[[Buffer, int], list[Value]]
 class Shape(Record):
     """How ``struct`` reads a type, and what then becomes of what it read (None: nothing).
 
-    Words are read as integers, everything else as bytes.
+    Words are read as integers, everything else as bytes. ``column``: converts many at once, where that is cheaper.
     """
 
     code: str
     convert: Convert | None
+    column: Callable[[Sequence[bytes]], Sequence[Value]] | None = None
 
 
 def fields_decoder(fields: Sequence[types.Field], names: Names) -> Decoder:
@@ -161,6 +163,9 @@ def shape_of(t: Type, names: Names) -> Shape:
             return Shape("Q", Address)
         case types.KernelSymbol() | types.ProbeName() | types.Username() | types.CgroupPath() | types.Timestamp():
             return Shape("Q", _naming(t, names))
+        case types.Stack():
+            naming = _frames(t, names)
+            return Shape(f"{types.size_bytes(t)}s", _stack(t, naming), lambda raws: _stacks(t, naming, raws))
         case _:
             return Shape(f"{types.size_bytes(t)}s", _memory(t, names))
 
@@ -199,8 +204,6 @@ def _memory(t: Type, names: Names) -> Callable[[bytes], Value]:
         case types.NamedTuple(labels, parts):
             named = tuple_decoder(parts, names)
             return lambda data: dict(zip(labels, named(data, 0), strict=True))
-        case types.Stack():
-            return _stack(t, names)
         case types.UserSymbol():
             return lambda data: _user_symbol(data, names)
         case types.Inet():
@@ -209,7 +212,7 @@ def _memory(t: Type, names: Names) -> Callable[[bytes], Value]:
             return lambda data: ":".join(f"{byte:02X}" for byte in data)
         case types.Void():
             return lambda _: None
-        case types.Int() | types.Bool() | types.Enumeration() | types.Pointer():
+        case types.Int() | types.Bool() | types.Enumeration() | types.Pointer() | types.Stack():
             raise AssertionError(t)
         case types.KernelSymbol() | types.ProbeName() | types.Username() | types.CgroupPath() | types.Timestamp():
             raise AssertionError(t)
@@ -249,9 +252,14 @@ def numbers_at(data: bytes | bytearray, stride: int, offset: int, code: str) -> 
     return numbers[offset // numbers.itemsize :: stride // numbers.itemsize]
 
 
-def convert_all(raws: Sequence[int | bytes], convert: Callable[..., Value]) -> Sequence[Value]:
-    """Convert many values: strings all at once, of others each different one once."""
-    if convert in (_text, _longest_text):
+def convert_all(raws: Sequence[int | bytes], shape: Shape) -> Sequence[Value]:
+    """Convert many values: stacks and strings all at once, of others each different one once."""
+    if shape.column is not None:
+        return shape.column(cast("Sequence[bytes]", raws))
+    if shape.convert is None:
+        return cast("Sequence[int]", raws)
+    convert = cast("Callable[[int | bytes], Value]", shape.convert)
+    if shape.convert in (_text, _longest_text):
         texts = _texts(cast("Sequence[bytes]", raws), reserved=int(convert is _longest_text))
         if texts is not None:
             return texts
@@ -292,26 +300,83 @@ def _struct(layout: tuple[types.Field, ...] | None, names: Names) -> Callable[[b
     return lambda data: dict(zip(labels, members(data, 0), strict=True))
 
 
-def _stack(t: types.Stack, names: Names) -> Callable[[bytes], Value]:
-    header = Packed("<IIQ").unpack_from
+_STACK = Packed("<IIQ")  # how many addresses follow, whose they are, whether the stack ends early
+_PIECE = 8  # addresses
+Naming = Callable[[int, Sequence[int]], tuple[Frame, ...]]
 
+
+def _frames(t: types.Stack, names: Names) -> Naming:
+    """Who names the addresses of a process's stack."""
+    if t.interpreter:
+        return lambda tgid, words: names.interpreted_frames(t.interpreter, tgid, words)
+    if t.mode is types.StackMode.RAW:
+        return lambda tgid, addresses: tuple(Frame(address, "", 0, "") for address in addresses)
+    if t.kernel:
+        return lambda tgid, addresses: names.kernel_frames(addresses)
+    return names.build_id_frames if t.mode is types.StackMode.BUILD_ID else names.user_frames
+
+
+def _stack(t: types.Stack, naming: Naming) -> Callable[[bytes], Value]:
     def convert(data: bytes) -> Value:
-        count, tgid, flags = header(data)
-        count = min(count, t.limit)
-        addresses = Packed(f"<{count}Q").unpack_from(data, 16)
-        if t.interpreter:
-            frames = names.interpreted_frames(t.interpreter, tgid, addresses)
-        elif t.mode is types.StackMode.RAW:
-            frames = tuple(Frame(address, "", 0, "") for address in addresses)
-        elif t.kernel:
-            frames = names.kernel_frames(addresses)
-        elif t.mode is types.StackMode.BUILD_ID:
-            frames = names.build_id_frames(tgid, addresses)
-        else:
-            frames = names.user_frames(tgid, addresses)
+        count, tgid, flags = _STACK.unpack_from(data)
+        frames = naming(tgid, _addresses(data[_STACK.size : _STACK.size + 8 * min(count, t.limit)]))
         return Stack(t.kernel, t.mode, frames, not flags, t.interpreter)
 
     return convert
+
+
+def _addresses(data: bytes) -> Sequence[int]:
+    return tuple(memoryview(data).cast("Q"))
+
+
+class _Pieces(dict[bytes, int]):
+    """Where the frames of a part of a process's stacks are among all pieces; they are named when first asked for.
+
+    Parts longer than ``size_bytes`` begin with the last address of the part before: on what an address has called
+    depends whether it is one that a call returns to.
+    """
+
+    def __init__(self, naming: Naming, tgid: int, pieces: list[tuple[Frame, ...]], size_bytes: int) -> None:
+        self._naming = naming
+        self._tgid = tgid
+        self._pieces = pieces
+        self._size_bytes = size_bytes
+
+    def __missing__(self, part: bytes) -> int:
+        place = self[part] = len(self._pieces)
+        frames = self._naming(self._tgid, _addresses(part))
+        self._pieces.append(frames[1:] if len(part) > self._size_bytes else frames)
+        return place
+
+
+def _stacks(t: types.Stack, naming: Naming, raws: Sequence[bytes]) -> StackColumn:
+    size_bytes = 8 * (t.limit if t.interpreter else _PIECE)
+    pieces: list[tuple[Frame, ...]] = [()]
+    known: dict[int, _Pieces] = {}
+    stacks: list[tuple[int, ...]] = []
+    for raw in raws:
+        count, tgid, flags = _STACK.unpack_from(raw)
+        of_process = known.get(tgid)
+        if of_process is None:
+            of_process = known[tgid] = _Pieces(naming, tgid, pieces, size_bytes)
+        places = tuple(map(of_process.__getitem__, _split(min(count, t.limit), size_bytes)(raw)))
+        stacks.append((*places, StackColumn.CUT) if flags else places)
+    return StackColumn((t.kernel, t.mode, t.interpreter), pieces, stacks)
+
+
+@cache
+def _split(count: int, size_bytes: int) -> Callable[[bytes], tuple[bytes, ...]]:
+    """Return what cuts a stack of so many addresses into parts for `_Pieces`.
+
+    Full ones are counted from the outermost frame: there the same functions have called all others.
+    """
+    end = _STACK.size + 8 * count
+    first = end - max(8 * count - 1, 0) // size_bytes * size_bytes
+    if first == end:
+        return lambda raw: (raw[_STACK.size : end],)
+    return itemgetter(
+        slice(_STACK.size, first), *[slice(at - 8, at + size_bytes) for at in range(first, end, size_bytes)]
+    )
 
 
 def _symbol(frames: tuple[Frame, ...]) -> Symbol:

@@ -144,6 +144,8 @@ class KeyReader:
         if self._is_number:
             ((offset, code),) = self._numbers
             return numbers_at(found.all_keys, found.key_size, offset, code).tolist()
+        if not self._numbers:
+            return found.each_key()
         return _items(self._rows(found), found.key_size, 0, found.key_size)
 
     def _rows(self, found: EntriesRead) -> bytearray:
@@ -165,14 +167,15 @@ class KeyReader:
         columns: list[Sequence[Value]] = []
         for offset, shape in zip(self._offsets, self._shapes, strict=True):
             column = _picked(self._column(found, offset, shape.code), order)
-            columns.append(column if shape.convert is None else convert_all(column, shape.convert))
+            columns.append(convert_all(column, shape))
         return columns
 
     def _column(self, found: EntriesRead, offset: int, code: str) -> Sequence[int | bytes]:
         """One part of all keys, as `decode.Shape` says how it is read."""
         if not code.endswith("s"):
             return numbers_at(found.all_keys, found.key_size, offset, code)
-        return _items(found.all_keys, found.key_size, offset, int(code[:-1]))
+        size = int(code[:-1])
+        return found.each_key() if size == found.key_size else _items(found.all_keys, found.key_size, offset, size)
 
 
 def _is_for_numpy(count: int) -> bool:
