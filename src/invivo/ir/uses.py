@@ -1,8 +1,12 @@
-"""What an operation reads and writes, by class: the one table behind every pass."""
+"""What an operation reads and writes, by class: the one table behind every pass.
+
+The passes look at every operation: here and there they ask for a class by ``type(op) is``, which takes a seventh of the
+time of an `isinstance` that says no, since records have a metaclass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -34,7 +38,6 @@ _OPERANDS: Final[dict[type, tuple[str, ...]]] = {
     ops.Return: ("value",),
     ops.Jump: (),
 }
-_NO_RESULT: Final = (ops.Store, ops.Copy, ops.Zero, ops.SetVariable)
 
 
 def _reader(names: tuple[str, ...]) -> Callable[[Op | Terminator], tuple[Operand, ...]]:
@@ -58,20 +61,19 @@ def operands(op: Op | Terminator) -> tuple[Operand, ...]:
 
 def result(op: Op) -> Value | None:
     """Return the value that an operation defines."""
-    if isinstance(op, _NO_RESULT):
-        return None
-    return op.result
+    found: Value | None = getattr(op, "result", None)
+    return found
 
 
 def rewrite_op(op: Op, change: Callable[[Operand], Operand]) -> Op:
     """Return the operation with every operand changed; the same object if none changes."""
-    if isinstance(op, ops.Call):
+    if type(op) is ops.Call:
         arguments = tuple([change(a) for a in op.arguments])
         return op if arguments == op.arguments else ops.Call(op.result, op.helper, arguments, op.span)
-    if isinstance(op, ops.CallFunction):
+    if type(op) is ops.CallFunction:
         arguments = tuple([change(a) for a in op.arguments])
         return op if arguments == op.arguments else ops.CallFunction(op.result, op.function, arguments, op.span)
-    if isinstance(op, ops.CallKernel):
+    if type(op) is ops.CallKernel:
         arguments = tuple([change(a) for a in op.arguments])
         return op if arguments == op.arguments else ops.CallKernel(op.result, op.type_id, arguments, op.span)
     names = _OPERANDS[type(op)]
@@ -85,50 +87,49 @@ def rewrite_op(op: Op, change: Callable[[Operand], Operand]) -> Op:
 
 
 def rewrite_end(end: Terminator, change: Callable[[Operand], Operand]) -> Terminator:
-    if isinstance(end, ops.Branch):
+    if type(end) is ops.Branch:
         left, right = change(end.left), change(end.right)
         if left is end.left and right is end.right:
             return end
         return ops.Branch(end.op, left, right, end.then, end.otherwise, end.span)
-    if isinstance(end, ops.Return):
+    if type(end) is ops.Return:
         value = change(end.value)
         return end if value is end.value else ops.Return(value)
     return end
 
 
 class Replacements:
-    """Values in whose place others stand, by number."""
+    """Values in whose place others stand."""
 
     def __init__(self) -> None:
-        self._of: dict[int, Operand] = {}
+        self._of: dict[Operand, Operand] = {}
 
     def add(self, value: Value, instead: Operand) -> None:
-        self._of[value.id] = instead
+        self._of[value] = instead
 
     def __call__(self, operand: Operand) -> Operand:
         """Return what stands in the place of an operand."""
-        while isinstance(operand, Value) and operand.id in self._of:
-            operand = self._of[operand.id]
+        while operand in self._of:
+            operand = self._of[operand]
         return operand
 
     def op(self, op: Op) -> Op:
         """Return the operation with its operands replaced. (Most functions replace little.)"""
-        return rewrite_op(op, self) if self._of and self._changes(op) else op
+        replaced = self._of
+        if replaced:
+            for operand in operands(op):
+                if operand in replaced:
+                    return rewrite_op(op, self)
+        return op
 
     def end(self, end: Terminator) -> Terminator:
         return rewrite_end(end, self) if self._of else end
 
-    def _changes(self, op: Op) -> bool:
-        return any(type(operand) is Value and operand.id in self._of for operand in operands(op))
 
-    def blocks(self, blocks: Iterable[Block]) -> tuple[Block, ...]:
-        """Return the blocks with the operands of all operations replaced."""
-        if not self._of:
-            return tuple(blocks)
-        return tuple(
-            Block(block.label, tuple([self.op(op) for op in block.ops]), rewrite_end(block.end, self))
-            for block in blocks
-        )
+def with_ops(block: Block, kept: Sequence[Op], end: Terminator) -> Block:
+    """Return a block with other operations and another end; the same object if nothing changed."""
+    now = tuple(kept)
+    return block if end is block.end and now == block.ops else Block(block.label, now, end)
 
 
 def with_blocks(function: Function, blocks: tuple[Block, ...]) -> Function:
@@ -137,30 +138,26 @@ def with_blocks(function: Function, blocks: tuple[Block, ...]) -> Function:
 
 def successors(end: Terminator) -> tuple[str, ...]:
     """Return the labels that a terminator may go to, the nearest continuation first."""
-    if isinstance(end, ops.Jump):
+    if type(end) is ops.Jump:
         return (end.target,)
-    if isinstance(end, ops.Branch):
+    if type(end) is ops.Branch:
         return (end.then, end.otherwise) if end.then != end.otherwise else (end.then,)
     return ()
 
 
 def reverse_postorder(function: Function) -> list[Block]:
     """Return the reachable blocks, each before the blocks it leads to (but for loops); the entry first."""
-    blocks = {block.label: block for block in function.blocks}
+    unseen = {block.label: block for block in function.blocks}
     order: list[Block] = []
-    entered = {function.blocks[0].label}
-    stack = [(function.blocks[0], list(successors(function.blocks[0].end)))]
-    while stack:
-        block, pending = stack[-1]
-        if not pending:
-            order.append(block)
-            stack.pop()
-            continue
-        # The last successor is entered first, so that the first one stands next to the block.
-        label = pending.pop()
-        if label not in entered:
-            entered.add(label)
-            stack.append((blocks[label], list(successors(blocks[label].end))))
+    pending: list[str | Block] = [function.blocks[0].label]  # a block: all that it leads to has been seen
+    while pending:
+        item = pending.pop()
+        if not isinstance(item, str):
+            order.append(item)
+        elif item in unseen:
+            block = unseen.pop(item)
+            # The last successor is entered first, so that the first one stands next to the block.
+            pending += (block, *successors(block.end))
     order.reverse()
     return order
 
@@ -179,10 +176,14 @@ def dominators(function: Function) -> dict[str, str]:
 
     Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm.
     """
-    order = [block.label for block in reverse_postorder(function)]
-    place = {label: index for index, label in enumerate(order)}
-    found = predecessors(function)
-    before = [[place[source] for source in found[label] if source in place] for label in order]
+    order = reverse_postorder(function)
+    place = {block.label: index for index, block in enumerate(order)}
+    before: list[list[int]] = [[] for _ in order]
+    loops = False
+    for at, block in enumerate(order):
+        for label in successors(block.end):
+            before[place[label]].append(at)
+            loops = loops or place[label] <= at
     idom = [0] + [-1] * (len(order) - 1)  # places of blocks; -1: not known yet
     changed = True
     while changed:
@@ -203,5 +204,5 @@ def dominators(function: Function) -> dict[str, str]:
                         candidate = idom[candidate]
             if idom[at] != candidate:
                 idom[at] = candidate
-                changed = True
-    return {label: order[idom[at]] for label, at in place.items()}
+                changed = loops  # without loops, all that leads to a block was known before
+    return {block.label: order[idom[at]].label for at, block in enumerate(order)}

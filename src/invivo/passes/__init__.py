@@ -1,4 +1,8 @@
-"""IR → IR. Each pass is a plain function and says what it finds, what it leaves, and what it does not touch."""
+"""IR → IR. Each pass is a plain function and says what it finds, what it leaves, and what it does not touch.
+
+`simplify_flow` comes first: what it leaves, reachable blocks each after those that dominate it, is what every other
+pass finds, and keeps. So on a way through the blocks each value is defined before it is used.
+"""
 
 from __future__ import annotations
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from operator import is_not
 from typing import Final
 
 from invivo.ir import helpers, ops
-from invivo.ir.ops import Block, Function, Op, Value, Variable
-from invivo.ir.uses import operands, result, successors, with_blocks
+from invivo.ir.ops import Block, Function, Op, Operand
+from invivo.ir.uses import operands, result, successors, with_blocks, with_ops
 
 _PURE: Final = frozenset(
     {
@@ -58,83 +57,79 @@ def remove_dead(function: Function) -> Function:
     Leaves alone: stores, other calls, control flow.
     """
     while True:
-        used = _used_bytes(function)
-        seen_later = _variables_read_later(function)
-        changed = False
-        blocks: list[Block] = []
-        for block in function.blocks:
-            kept = _sweep(block, used, seen_later[block.label])
-            is_changed = len(kept) != len(block.ops) or any(map(is_not, kept, block.ops))
-            changed |= is_changed
-            blocks.append(Block(block.label, tuple(kept), block.end) if is_changed else block)
-        if not changed:
+        sweep = _Sweep(function)
+        # Backwards every use of a value is met before its definition: a chain of dead operations goes at once.
+        blocks = [sweep.block(block) for block in reversed(function.blocks)]
+        function = with_blocks(function, tuple(reversed(blocks)))
+        if not sweep.reads_gone:
             return function
-        function = with_blocks(function, tuple(blocks))
 
 
-def _used_bytes(function: Function) -> dict[int, int]:
-    """Return how many of a value's low bytes matter, of those that are used at all."""
-    used: dict[int, int] = {}
-    for block in function.blocks:
-        for op in (*block.ops, block.end):
-            for operand in operands(op):
-                if type(operand) is not Value:
+class _Sweep:
+    """One way through a function, backwards."""
+
+    def __init__(self, function: Function) -> None:
+        self.used: dict[Operand, int] = {}  # how many low bytes of a value matter, if it is used at all
+        self.read_later = _variables_read_later(function)
+        self.reads_gone = False  # what was set for these reads is not needed either
+
+    def block(self, block: Block) -> Block:
+        used = self.used
+        for operand in operands(block.end):
+            used[operand] = 8
+        needed = self.read_later[block.label]
+        kept: list[Op] = []
+        for op in reversed(block.ops):
+            if type(op) is ops.SetVariable:
+                if not needed >> op.variable.id & 1:
                     continue
-                size = op.size if type(op) is ops.Store and operand is op.value else 8
-                if size > used.get(operand.id, 0):
-                    used[operand.id] = size
-    return used
-
-
-def _sweep(block: Block, used: dict[int, int], needed: set[Variable]) -> list[Op]:
-    """Go through a block backwards; a chain of dead operations goes at once."""
-    needed = set(needed)
-    kept: list[Op] = []
-    for op in reversed(block.ops):
-        if isinstance(op, ops.SetVariable):
-            if op.variable not in needed:
+                needed &= ~(1 << op.variable.id)
+            elif _is_pure(op) and result(op) not in used:
+                self.reads_gone |= type(op) is ops.GetVariable
                 continue
-            needed.discard(op.variable)
-        elif _is_dead(op, used):
-            continue
-        elif isinstance(op, ops.GetVariable):
-            needed.add(op.variable)
-        elif isinstance(op, ops.Load) and op.signed and used[op.result.id] <= op.size:
-            op = ops.Load(op.result, op.pointer, op.offset, op.size, False, op.span)
-        kept.append(op)
-    kept.reverse()
-    return kept
+            elif type(op) is ops.GetVariable:
+                needed |= 1 << op.variable.id
+            elif type(op) is ops.Load and op.signed and used[op.result] <= op.size:
+                op = ops.Load(op.result, op.pointer, op.offset, op.size, False, op.span)
+            elif type(op) is ops.Store:
+                used[op.value] = max(op.size, used.get(op.value, 0))
+                used[op.pointer] = 8
+                kept.append(op)
+                continue
+            for operand in operands(op):
+                used[operand] = 8
+            kept.append(op)
+        kept.reverse()
+        return with_ops(block, kept, block.end)
 
 
-def _is_dead(op: Op, used: dict[int, int]) -> bool:
-    value = result(op)
-    if value is not None and value.id in used:
-        return False
-    return type(op) in _PURE or (isinstance(op, ops.Call) and op.helper in PURE_HELPERS)
+def _is_pure(op: Op) -> bool:
+    return type(op) in _PURE or (type(op) is ops.Call and op.helper in PURE_HELPERS)
 
 
-def _variables_read_later(function: Function) -> dict[str, set[Variable]]:
-    """Return the variables that may be read after each block's end."""
-    reads: dict[str, set[Variable]] = {}
-    writes: dict[str, set[Variable]] = {}
+def _variables_read_later(function: Function) -> dict[str, int]:
+    """Return the variables (bits, by number) that may be read after each block's end."""
+    reads: dict[str, int] = {}
+    writes: dict[str, int] = {}
     for block in function.blocks:
-        read: set[Variable] = set()
-        written: set[Variable] = set()
+        read = written = 0
         for op in block.ops:
-            if isinstance(op, ops.GetVariable) and op.variable not in written:
-                read.add(op.variable)
-            elif isinstance(op, ops.SetVariable):
-                written.add(op.variable)
+            if type(op) is ops.GetVariable:
+                read |= 1 << op.variable.id & ~written
+            elif type(op) is ops.SetVariable:
+                written |= 1 << op.variable.id
         reads[block.label], writes[block.label] = read, written
-    after: dict[str, set[Variable]] = {block.label: set() for block in function.blocks}
+    before = dict(reads)
+    after = dict.fromkeys(reads, 0)
     changed = True
     while changed:
         changed = False
         for block in reversed(function.blocks):
-            needed: set[Variable] = set()
+            later = 0
             for label in successors(block.end):
-                needed |= reads[label] | after[label] - writes[label]
-            if needed != after[block.label]:
-                after[block.label] = needed
+                later |= before[label]
+            if later != after[block.label]:
+                after[block.label] = later
+                before[block.label] |= later & ~writes[block.label]
                 changed = True
     return after

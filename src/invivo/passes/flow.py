@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from invivo.ir import ops
-from invivo.ir.ops import Block, Function, Terminator
-from invivo.ir.uses import predecessors, reverse_postorder, successors, with_blocks
+from invivo.ir.ops import Block, Function, Op, Terminator
+from invivo.ir.uses import reverse_postorder, successors, with_blocks, with_ops
 
 
 def simplify_flow(function: Function) -> Function:
@@ -16,63 +16,55 @@ def simplify_flow(function: Function) -> Function:
     Leaves alone: operations, comparisons, loops.
     """
     blocks = {block.label: block for block in function.blocks}
-    threaded = [(block, _thread(block.end, blocks)) for block in function.blocks]
-    function = with_blocks(function, tuple([b if end is b.end else Block(b.label, b.ops, end) for b, end in threaded]))
-    function = with_blocks(function, tuple(reverse_postorder(function)))
-    function = _merge(function)
-    return with_blocks(function, tuple(reverse_postorder(function)))
+    threaded = tuple([with_ops(block, block.ops, _thread(block.end, blocks)) for block in function.blocks])
+    return with_blocks(function, _merge(reverse_postorder(with_blocks(function, threaded))))
 
 
 def _thread(end: Terminator, blocks: dict[str, Block]) -> Terminator:
-    match end:
-        case ops.Jump(target):
-            target = _destination(target, blocks)
-            final = blocks[target]
-            if not final.ops and isinstance(final.end, ops.Return) and isinstance(final.end.value, int):
-                return final.end
-            return end if target == end.target else ops.Jump(target)
-        case ops.Branch(op, left, right, then, otherwise, span):
-            then, otherwise = _destination(then, blocks), _destination(otherwise, blocks)
-            if then == otherwise:
-                return ops.Jump(then)
-            if then == end.then and otherwise == end.otherwise:
-                return end
-            return ops.Branch(op, left, right, then, otherwise, span)
-        case _:
+    if type(end) is ops.Jump:
+        target = _destination(end.target, blocks)
+        final = blocks[target]
+        if not final.ops and type(final.end) is ops.Return and isinstance(final.end.value, int):
+            return final.end
+        return end if target == end.target else ops.Jump(target)
+    if type(end) is ops.Branch:
+        then, otherwise = _destination(end.then, blocks), _destination(end.otherwise, blocks)
+        if then == otherwise:
+            return ops.Jump(then)
+        if then == end.then and otherwise == end.otherwise:
             return end
+        return ops.Branch(end.op, end.left, end.right, then, otherwise, end.span)
+    return end
 
 
 def _destination(label: str, blocks: dict[str, Block]) -> str:
     """Follow blocks that only jump on; an endless loop of them stays where it is."""
-    seen = {label}
+    seen: list[str] = []
     while not blocks[label].ops:
         end = blocks[label].end
-        if not isinstance(end, ops.Jump) or end.target in seen:
+        seen.append(label)
+        if type(end) is not ops.Jump or end.target in seen:
             break
         label = end.target
-        seen.add(label)
     return label
 
 
-def _merge(function: Function) -> Function:
-    before = predecessors(function)
-    blocks = {block.label: block for block in function.blocks}
-    merged: dict[str, Block] = {}
-    gone: set[str] = set()
-    for block in function.blocks:
-        if block.label in gone:
-            continue
-        body = list(block.ops)
+def _merge(order: list[Block]) -> tuple[Block, ...]:
+    """Merge blocks in reverse postorder. A block with only one way in, a jump, stands after that jump's block."""
+    ways_in: dict[str, int] = {}
+    for block in order:
+        for label in successors(block.end):
+            ways_in[label] = ways_in.get(label, 0) + 1
+    merged: list[Block] = []
+    following = iter(order)
+    for block in following:
         end = block.end
-        seen = {block.label}
-        while isinstance(end, ops.Jump) and before[end.target] == [block.label] and end.target not in seen:
-            following = blocks[end.target]
-            seen.add(following.label)
-            gone.add(following.label)
-            merged.pop(following.label, None)
-            body += following.ops
-            end = following.end
-            for label in successors(end):
-                before[label] = [block.label if each == following.label else each for each in before[label]]
-        merged[block.label] = Block(block.label, tuple(body), end)
-    return with_blocks(function, tuple(merged.values()))
+        if type(end) is ops.Jump and ways_in[end.target] == 1:
+            body: list[Op] = [*block.ops]
+            while type(end) is ops.Jump and ways_in[end.target] == 1 and end.target != block.label:
+                only = next(following)
+                body += only.ops
+                end = only.end
+            block = Block(block.label, tuple(body), end)
+        merged.append(block)
+    return tuple(merged)

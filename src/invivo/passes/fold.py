@@ -6,7 +6,7 @@ from typing import Final
 
 from invivo.ir import ops
 from invivo.ir.ops import BinaryOp, Block, CompareOp, Function, Op, Operand, Terminator, Value
-from invivo.ir.uses import Replacements, reverse_postorder, with_blocks
+from invivo.ir.uses import Replacements, result, with_blocks, with_ops
 
 MASK64: Final = (1 << 64) - 1
 _COMMUTATIVE: Final = {BinaryOp.ADD, BinaryOp.MUL, BinaryOp.AND, BinaryOp.OR, BinaryOp.XOR}
@@ -29,6 +29,7 @@ _INVERSE: Final = {
 _FOLDABLE: Final = frozenset(
     {ops.Binary, ops.Compare, ops.Extend, ops.ByteSwap, ops.Offset, ops.BoundedIndex, ops.Store}
 )
+_LOOKED_AT: Final = frozenset({ops.Binary, ops.Compare, ops.Extend, ops.BoundedIndex, ops.Load})  # by `definition`
 
 
 def fold_constants(function: Function) -> Function:
@@ -118,27 +119,25 @@ class _Folder:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.replaced = Replacements()
-        self.definitions: dict[int, Op] = {}
+        self.definitions: dict[Operand, Op] = {}
 
     def run(self) -> Function:
-        blocks: list[Block] = []
-        for block in reverse_postorder(self.function):
-            kept: list[Op] = []
-            for op in block.ops:
-                op = self.replaced.op(op)
-                simpler = self.simplify(op)
-                if simpler is None:
-                    continue
-                kept.append(simpler)
-                value = getattr(simpler, "result", None)
-                if value is not None:
-                    self.definitions[value.id] = simpler
-            end = self.simplify_end(self.replaced.end(block.end))
-            blocks.append(Block(block.label, tuple(kept), end))
-        return with_blocks(self.function, tuple(blocks))
+        return with_blocks(self.function, tuple([self.block(block) for block in self.function.blocks]))
+
+    def block(self, block: Block) -> Block:
+        kept: list[Op] = []
+        for op in block.ops:
+            op = self.replaced.op(op)
+            simpler = self.simplify(op) if type(op) in _FOLDABLE else op
+            if simpler is None:
+                continue
+            kept.append(simpler)
+            if type(simpler) in _LOOKED_AT and (value := result(simpler)) is not None:
+                self.definitions[value] = simpler
+        return with_ops(block, kept, self.simplify_end(self.replaced.end(block.end)))
 
     def definition(self, operand: Operand) -> Op | None:
-        return self.definitions.get(operand.id) if isinstance(operand, Value) else None
+        return self.definitions.get(operand)
 
     def width(self, operand: Operand) -> int:
         """Return a number of bits that the operand surely fits, unsigned; the verifier knows it too."""
@@ -165,15 +164,16 @@ class _Folder:
 
     def simplify(self, op: Op) -> Op | None:
         """Return a simpler operation, or None if its result was replaced."""
-        if type(op) not in _FOLDABLE:
-            return op
+        if type(op) is ops.Binary:
+            return self.binary(op)
+        if type(op) is ops.Store:
+            value = self.lowest(op.value, op.size * 8)
+            return op if value is op.value else ops.Store(op.pointer, op.offset, op.size, value, op.span)
+        if type(op) is ops.Extend:
+            return self.extend(op)
+        if type(op) is ops.Compare:
+            return self.compare(op)
         match op:
-            case ops.Binary():
-                return self.binary(op)
-            case ops.Compare():
-                return self.compare(op)
-            case ops.Extend():
-                return self.extend(op)
             case ops.ByteSwap(result, int() as value, bits):
                 self.replace(result, evaluate_swap(value, bits))
                 return None
@@ -185,8 +185,6 @@ class _Folder:
                 power = limit & (limit - 1) == 0
                 self.replace(result, value & (limit - 1) if power else value if value < limit else 0)
                 return None
-            case ops.Store(pointer, offset, size, Value() as value):
-                return ops.Store(pointer, offset, size, self.lowest(value, size * 8), op.span)
             case _:
                 return op
 
@@ -304,7 +302,7 @@ class _Folder:
                     return value
 
     def simplify_end(self, end: Terminator) -> Terminator:
-        if not isinstance(end, ops.Branch):
+        if type(end) is not ops.Branch:
             return end
         kind, left, right = self.comparison(end.op, end.left, end.right)
         if isinstance(left, int) and isinstance(right, int):

@@ -6,7 +6,7 @@ from typing import Final
 
 from invivo.ir import ops
 from invivo.ir.ops import Block, Function, Kind, Op, Operand, Variable
-from invivo.ir.uses import Replacements, dominators, with_blocks
+from invivo.ir.uses import Replacements, dominators, with_blocks, with_ops
 
 _NULLABLE: Final = {Kind.MAP_VALUE_OR_NULL: Kind.MAP_VALUE, Kind.RING_OR_NULL: Kind.RING}
 
@@ -20,7 +20,7 @@ def promote_variables(function: Function) -> Function:
     setters: dict[Variable, list[tuple[str, int, Operand]]] = {}
     for block in function.blocks:
         for index, op in enumerate(block.ops):
-            if isinstance(op, ops.SetVariable):
+            if type(op) is ops.SetVariable:
                 setters.setdefault(op.variable, []).append((block.label, index, op.value))
     single = {
         variable: found[0]
@@ -29,16 +29,17 @@ def promote_variables(function: Function) -> Function:
     }
     if not single:
         return function
-    idom = dominators(function)
+    idom: dict[str, str] = {}
     for block in function.blocks:
         for index, op in enumerate(block.ops):
-            if isinstance(op, ops.GetVariable) and op.variable in single:
+            if type(op) is ops.GetVariable and op.variable in single:
                 label, place, _ = single[op.variable]
-                before = place < index if label == block.label else _dominates(label, block.label, idom)
-                if not before:
+                if label != block.label:
+                    idom = idom or dominators(function)
+                if not (place < index if label == block.label else _dominates(label, block.label, idom)):
                     del single[op.variable]
     values = {variable: value for variable, (_, _, value) in single.items()}
-    return _Replacer(values).function(function)
+    return _without(function, values) if values else function
 
 
 def _dominates(label: str, other: str, idom: dict[str, str]) -> bool:
@@ -58,26 +59,19 @@ def _same_kind(variable: Variable, value: Operand) -> bool:
     return variable.kind is value.kind or variable.kind is _NULLABLE.get(value.kind)
 
 
-class _Replacer:
-    """Replaces reads of variables by values, and drops what sets these variables."""
-
-    def __init__(self, values: dict[Variable, Operand]) -> None:
-        self.values = values
-        self.replaced = Replacements()
-
-    def function(self, function: Function) -> Function:
-        for block in function.blocks:
-            for op in block.ops:
-                if isinstance(op, ops.GetVariable) and op.variable in self.values:
-                    self.replaced.add(op.result, self.values[op.variable])
-        blocks = [
-            Block(block.label, tuple([op for op in block.ops if not self.goes(op)]), block.end)
-            for block in function.blocks
-        ]
-        return with_blocks(function, self.replaced.blocks(blocks))
-
-    def goes(self, op: Op) -> bool:
-        return isinstance(op, ops.GetVariable | ops.SetVariable) and op.variable in self.values
+def _without(function: Function, values: dict[Variable, Operand]) -> Function:
+    """Replace the reads of variables by values, and drop what sets these variables."""
+    replaced = Replacements()
+    blocks: list[Block] = []
+    for block in function.blocks:
+        kept: list[Op] = []
+        for op in block.ops:
+            if type(op) is ops.GetVariable and op.variable in values:
+                replaced.add(op.result, values[op.variable])
+            elif not (type(op) is ops.SetVariable and op.variable in values):
+                kept.append(replaced.op(op))
+        blocks.append(with_ops(block, kept, replaced.end(block.end)))
+    return with_blocks(function, tuple(blocks))
 
 
 def forward_variables(function: Function) -> Function:
@@ -88,29 +82,28 @@ def forward_variables(function: Function) -> Function:
     Leaves alone: everything across blocks.
     """
     replaced = Replacements()
-    bodies: list[list[Op]] = []
-    for block in function.blocks:
-        held: dict[Variable, Operand] = {}
-        last_set: dict[Variable, int] = {}
-        body: list[Op | None] = []
-        for op in block.ops:
-            op = replaced.op(op)
-            if isinstance(op, ops.GetVariable):
-                if op.variable in held:
-                    replaced.add(op.result, held[op.variable])
-                    continue
-                held[op.variable] = op.result
-            elif isinstance(op, ops.SetVariable):
-                if _same_kind(op.variable, op.value):
-                    held[op.variable] = op.value
-                else:
-                    held.pop(op.variable, None)
-                if op.variable in last_set:
-                    body[last_set[op.variable]] = None
-                last_set[op.variable] = len(body)
-            if isinstance(op, ops.GetVariable):
-                last_set.pop(op.variable, None)
-            body.append(op)
-        bodies.append([op for op in body if op is not None])
-    blocks = [Block(block.label, tuple(body), block.end) for block, body in zip(function.blocks, bodies, strict=True)]
-    return with_blocks(function, replaced.blocks(blocks))
+    return with_blocks(function, tuple([_forward(block, replaced) for block in function.blocks]))
+
+
+def _forward(block: Block, replaced: Replacements) -> Block:
+    held: dict[Variable, Operand] = {}
+    last_set: dict[Variable, int] = {}  # sets that nothing has read yet, by their place
+    body: list[Op | None] = []
+    for op in block.ops:
+        op = replaced.op(op)
+        if type(op) is ops.GetVariable:
+            if op.variable in held:
+                replaced.add(op.result, held[op.variable])
+                continue
+            held[op.variable] = op.result
+            last_set.pop(op.variable, None)
+        elif type(op) is ops.SetVariable:
+            if _same_kind(op.variable, op.value):
+                held[op.variable] = op.value
+            else:
+                held.pop(op.variable, None)
+            if op.variable in last_set:
+                body[last_set[op.variable]] = None
+            last_set[op.variable] = len(body)
+        body.append(op)
+    return with_ops(block, [op for op in body if op is not None], replaced.end(block.end))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 from invivo.ir import helpers, ops
 from invivo.ir.ops import Block, Function, Kind, Op, Value
-from invivo.ir.uses import Replacements, dominators, reverse_postorder, with_blocks
+from invivo.ir.uses import Replacements, dominators, result, with_blocks, with_ops
 
 # Helpers without arguments (but the context) whose answer is the same during a whole run of a program.
 STABLE_HELPERS: Final = frozenset(
@@ -24,7 +26,14 @@ STABLE_HELPERS: Final = frozenset(
 )
 
 
-_REPEATABLE: Final = frozenset({ops.Binary, ops.Compare, ops.Extend, ops.ByteSwap, ops.Load})
+# What makes an operation equal to another of its class.
+_REPEATABLE: Final[dict[type, Callable[[Op], tuple[object, ...]]]] = {
+    ops.Binary: attrgetter("op", "left", "right"),
+    ops.Compare: attrgetter("op", "left", "right"),
+    ops.Extend: attrgetter("value", "bits", "signed"),
+    ops.ByteSwap: attrgetter("value", "bits"),
+    ops.Load: attrgetter("pointer", "offset", "size", "signed", "result.kind"),
+}
 
 
 def share_values(function: Function) -> Function:
@@ -36,51 +45,36 @@ def share_values(function: Function) -> Function:
     Leaves alone: other loads, bounded indices (their bound is the verifier's, for that register),
     arithmetic across blocks (a long life costs a register).
     """
-    idom = dominators(function)
+    asked = [op.helper for block in function.blocks for op in block.ops if type(op) is ops.Call]
+    asks_again = any(asked.count(helper) > 1 for helper in STABLE_HELPERS)
+    idom = dominators(function) if asks_again else {}
     replaced = Replacements()
     answers: dict[str, dict[object, Value]] = {}
     blocks: list[Block] = []
-    for block in reverse_postorder(function):
-        parent = idom[block.label]
-        known = dict(answers[parent]) if parent != block.label else {}
+    for block in function.blocks:
+        known = answers[block.label] = dict(answers.get(idom.get(block.label, ""), {}))
         local: dict[object, Value] = {}
         kept: list[Op] = []
         for op in block.ops:
             op = replaced.op(op)
-            if isinstance(op, ops.Call) and op.helper in STABLE_HELPERS and op.result is not None:
-                earlier = known.setdefault((op.helper, op.result.kind), op.result)
-                result: Value = op.result
-            else:
-                key = _key(op)
-                if key is None or isinstance(op, ops.Store | ops.Copy | ops.Zero | ops.SetVariable):
-                    kept.append(op)
+            key = _key(op)
+            if key is not None:
+                value = result(op)
+                assert value is not None
+                earlier = (known if type(op) is ops.Call else local).setdefault(key, value)
+                if earlier is not value:
+                    replaced.add(value, earlier)
                     continue
-                assert op.result is not None
-                result = op.result
-                earlier = local.setdefault(key, result)
-            if earlier is result:
-                kept.append(op)
-            else:
-                replaced.add(result, earlier)
-        answers[block.label] = known
-        blocks.append(Block(block.label, tuple(kept), replaced.end(block.end)))
-    return with_blocks(function, replaced.blocks(blocks))
+            kept.append(op)
+        blocks.append(with_ops(block, kept, replaced.end(block.end)))
+    return with_blocks(function, tuple(blocks))
 
 
 def _key(op: Op) -> object:
     """Return what makes an operation equal to another, None if it never is."""
-    if type(op) not in _REPEATABLE:
+    if type(op) is ops.Call:
+        return (op.helper, op.result.kind) if op.helper in STABLE_HELPERS and op.result is not None else None
+    if type(op) is ops.Load and op.pointer.kind is not Kind.CONTEXT:
         return None
-    match op:
-        case ops.Binary(_, kind, left, right):
-            return ("binary", kind, left, right)
-        case ops.Compare(_, comparison, left, right):
-            return ("compare", comparison, left, right)
-        case ops.Extend(_, value, bits, signed):
-            return ("extend", value, bits, signed)
-        case ops.ByteSwap(_, value, bits):
-            return ("swap", value, bits)
-        case ops.Load(result, pointer, offset, size, signed) if pointer.kind is Kind.CONTEXT:
-            return ("context", pointer, offset, size, signed, result.kind)
-        case _:
-            return None
+    read = _REPEATABLE.get(type(op))
+    return None if read is None else (type(op), read(op))
