@@ -35,33 +35,38 @@ def encode(functions: list[Allocated]) -> Linked:
         starts[function.name] = position
         for block in function.blocks:
             labels[function.name, block.label] = position
-            position += sum(map(bpf.slots, block.insns))
+            position += sum([2 if insn.code == bpf.LD_IMM64 else 1 for insn in block.insns])
     encoder = _Encoder(starts, labels)
     for function in functions:
         for block in function.blocks:
             for insn in block.insns:
                 encoder.put(insn, function.name)
-    return Linked(bytes(encoder.code), tuple(encoder.relocations), tuple(starts.values()), tuple(encoder.lines))
+    code = b"".join(encoder.code)
+    return Linked(code, tuple(encoder.relocations), tuple(starts.values()), tuple(encoder.lines))
 
 
 class _Encoder:
     def __init__(self, starts: dict[str, int], labels: dict[tuple[str, str], int]) -> None:
         self.starts = starts
         self.labels = labels
-        self.code = bytearray()
+        self.code: list[bytes] = []  # one for each instruction, two for a LD_IMM64
         self.relocations: list[Relocation] = []
         self.lines: list[LineInfo] = []
         self.span: Span | None = None
 
     def put(self, insn: Insn, function: str) -> None:
-        position = len(self.code) // 8
-        if not self.lines or (insn.span is not self.span and insn.span != self.span):
+        position = len(self.code)
+        if insn.span is not self.span or not self.lines:
+            if insn.span != self.span or not self.lines:
+                self.lines.append(LineInfo(position, insn.span))
             self.span = insn.span
-            self.lines.append(LineInfo(position, insn.span))
-        offset, immediate, following = insn.offset, insn.immediate, None
-        if insn.code == bpf.LD_IMM64:
+        code, offset, immediate = insn.code, insn.offset, insn.immediate
+        if code == bpf.LD_IMM64:
             immediate, following = self.wide(insn, position)
-        elif insn.code == bpf.CALL:
+            self.code.append(_INSN.pack(code, insn.source << 4 | insn.target, offset, immediate))
+            self.code.append(_INSN.pack(0, 0, 0, following))
+            return
+        if code == bpf.CALL:
             offset = 0
             if insn.source == bpf.PSEUDO_CALL:
                 immediate = self.starts[insn.symbol] - position - 1
@@ -69,9 +74,7 @@ class _Encoder:
             offset = self.labels[function, insn.symbol] - position - 1
             if not -0x8000 <= offset <= 0x7FFF:
                 raise JumpLimitError(function)
-        self.code += _INSN.pack(insn.code, insn.source << 4 | insn.target, offset, immediate)
-        if following is not None:
-            self.code += _INSN.pack(0, 0, 0, following)
+        self.code.append(_INSN.pack(code, insn.source << 4 | insn.target, offset, immediate))
 
     def wide(self, insn: Insn, position: int) -> tuple[int, int]:
         """Return both immediates of a LD_IMM64; what only the loader knows is a relocation."""

@@ -9,6 +9,8 @@ Documentation/bpf/standardization/instruction-set.rst.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from invivo.diagnostics import Span
@@ -52,6 +54,7 @@ PSEUDO_KERNEL_CALL: Final = 2
 FETCH: Final = 1
 COMPARE_EXCHANGE: Final = 0xF0 | FETCH
 
+_ARGUMENTS: Final = (1, 2, 3, 4, 5)
 FRAME: Final = 10  # r10, the frame pointer
 FIRST_VIRTUAL: Final = 16  # registers from here on are virtual
 
@@ -136,6 +139,45 @@ def reads_source(insn: Insn) -> bool:
             return bool(code & SOURCE_REGISTER)
         case _:
             return False
+
+
+Accesses = tuple[tuple[int, ...], int]
+NOTHING: Final = -1
+
+
+@cache
+def accesses(code: int) -> Callable[[Insn], Accesses]:
+    """Return the function that says which registers an instruction of a code reads, and which one it writes.
+
+    By code, since all instructions are asked: which fields name registers is found out once.  Calls make r1 to r5
+    worthless, too.
+    """
+    if code == CALL:
+        return lambda insn: (_ARGUMENTS[: insn.offset], 0)
+    if code == EXIT:
+        return lambda insn: ((0,), NOTHING)
+    if code & (MODE | CLASS) == ATOMIC | STX:
+        return _atomic_accesses
+    insn = Insn(code)
+    return _ACCESSES[reads_target(insn), reads_source(insn), writes_target(insn)]
+
+
+def _atomic_accesses(insn: Insn) -> Accesses:
+    if is_compare_exchange(insn):
+        return (insn.target, insn.source, 0), 0
+    return (insn.target, insn.source), insn.source if is_fetch(insn) else NOTHING
+
+
+# Whether the target is read, the source is read, the target is written.
+_ACCESSES: Final[dict[tuple[bool, bool, bool], Callable[[Insn], Accesses]]] = {
+    (False, False, False): lambda insn: ((), NOTHING),
+    (False, False, True): lambda insn: ((), insn.target),
+    (False, True, True): lambda insn: ((insn.source,), insn.target),
+    (True, False, False): lambda insn: ((insn.target,), NOTHING),
+    (True, False, True): lambda insn: ((insn.target,), insn.target),
+    (True, True, False): lambda insn: ((insn.target, insn.source), NOTHING),
+    (True, True, True): lambda insn: ((insn.target, insn.source), insn.target),
+}
 
 
 def is_fetch(insn: Insn) -> bool:

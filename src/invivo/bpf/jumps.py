@@ -5,6 +5,7 @@ from __future__ import annotations
 from invivo.bpf import insn as bpf
 from invivo.bpf.insn import Insn
 from invivo.bpf.select import SelectedBlock
+from invivo.record import replace
 
 
 def straighten(blocks: list[SelectedBlock]) -> list[SelectedBlock]:
@@ -45,22 +46,18 @@ def _destinations(blocks: list[SelectedBlock]) -> dict[str, str]:
     return final
 
 
+def _jumps(block: SelectedBlock) -> list[Insn]:
+    """Return the jumps of a block, which are its last one or two instructions."""
+    return [insn for insn in block.insns[-2:] if bpf.is_jump(insn)]
+
+
 def _retarget(block: SelectedBlock, forward: dict[str, str]) -> SelectedBlock:
-    insns = [
-        Insn(
-            insn.code,
-            insn.target,
-            insn.source,
-            insn.offset,
-            insn.immediate,
-            forward.get(insn.symbol, insn.symbol),
-            insn.span,
-        )
-        if bpf.is_jump(insn)
-        else insn
-        for insn in block.insns
-    ]
-    return SelectedBlock(block.label, insns, block.targets)
+    jumps = _jumps(block)
+    if not any(insn.symbol in forward for insn in jumps):
+        return block
+    others = block.insns[: -len(jumps)]
+    led = [replace(insn, symbol=forward.get(insn.symbol, insn.symbol)) for insn in jumps]
+    return SelectedBlock(block.label, others + led, block.targets)
 
 
 def _falls_through(block: SelectedBlock) -> bool:
@@ -76,7 +73,7 @@ def _reachable(blocks: list[SelectedBlock]) -> list[SelectedBlock]:
         if index in found:
             continue
         found.add(index)
-        pending += [place[insn.symbol] for insn in blocks[index].insns if bpf.is_jump(insn)]
+        pending += [place[insn.symbol] for insn in _jumps(blocks[index])]
         if _falls_through(blocks[index]):
             pending.append(index + 1)
     return [block for index, block in enumerate(blocks) if index in found]
@@ -85,13 +82,15 @@ def _reachable(blocks: list[SelectedBlock]) -> list[SelectedBlock]:
 def _without_last_jump(blocks: list[SelectedBlock], index: int) -> SelectedBlock:
     """A block without what the following one does anyway: being jumped to, or ending in the same way."""
     block = blocks[index]
+    if _falls_through(block):
+        return block
     at = next((at for at in range(index + 1, len(blocks)) if blocks[at].insns), index)
-    if not block.insns or at == index:
+    if at == index:
         return block
     if block.insns[-1].code == bpf.JA:
         if block.insns[-1].symbol in {following.label for following in blocks[index + 1 : at + 1]}:
             return SelectedBlock(block.label, block.insns[:-1], block.targets)
-    elif block.insns[-1].code == bpf.EXIT and list(map(_same, block.insns[-2:])) == list(map(_same, blocks[at].insns)):
+    elif list(map(_same, block.insns[-2:])) == list(map(_same, blocks[at].insns)):
         return SelectedBlock(block.label, block.insns[:-2], block.targets)
     return block
 

@@ -1,15 +1,15 @@
 """Register allocation: virtual registers → r0 to r9 and 8-byte stack slots.
 
-Where a register is live is one integer, two bits an instruction (it reads at the first, writes
-at the second), so "may these two share a register" is one ``&``.  Moves are coalesced first;
-then registers are given out, the most used per length of life first.  What gets none is spilled:
-constants are made again at each use, the rest is stored and loaded around each use, and the
-allocation starts again with these short lives.
+Where a register is live is one integer, two bits an instruction, counted from the function's end
+(it writes at the first, reads at the second), so "may these two share a register" is one ``&``.
+Moves are coalesced first; then registers are given out, the most used per length of life first.
+What gets none is spilled: constants are made again at each use, the rest is stored and loaded
+around each use, and the allocation starts again with these short lives.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections import defaultdict
 from typing import Final
 
 from invivo.bpf import insn as bpf
@@ -17,13 +17,11 @@ from invivo.bpf.insn import FIRST_VIRTUAL, FRAME, Insn
 from invivo.bpf.select import Selected, SelectedBlock
 from invivo.record import Record
 
+_CONSTANTS: Final = frozenset({bpf.MOV64_IMMEDIATE, bpf.MOV32_IMMEDIATE, bpf.LD_IMM64})
 _SCRATCH: Final = (5, 4, 3, 2, 0, 1)  # lost in calls; results and first arguments want theirs
 _PRESERVED: Final = (6, 7, 8, 9)
-_CALL_CLOBBERS: Final = (0, 1, 2, 3, 4, 5)
 _UNSPILLABLE: Final = 1e30
-
-
-Accesses = list[tuple[tuple[int, ...], tuple[int, ...]]]  # what each instruction reads and writes
+_VIRTUAL: Final = -1 << FIRST_VIRTUAL
 
 
 class Allocated(Record, eq=False):
@@ -59,67 +57,80 @@ class _Lives:
         self.parameters = parameters
         self.held = held
         self.fixed = [0] * 11  # when machine registers are taken
-        self.live: dict[int, int] = {}
-        self.writes: dict[int, int] = {}
-        self.weight: dict[int, float] = {}
+        self.live: dict[int, int] = defaultdict(int)
+        self.writes: dict[int, int] = defaultdict(int)
+        self.weight: dict[int, float] = defaultdict(float)
         self.moves: list[tuple[int, int, int]] = []  # position, target, source
         self.hints: dict[int, dict[int, float]] = {}
         self.constants: dict[int, Insn | None] = {}  # what makes a register anew; None: it cannot be
         self.leader: dict[int, int] = {}
-        depth = _loop_depths(blocks)
-        accesses = [list(map(_accesses, block.insns)) for block in blocks]
-        leaving = _live_out(blocks, accesses)
+        self.position = 0  # how many instructions were looked at
+        self.calls = 0  # when calls make registers worthless
         self.blocks: list[SelectedBlock] = []
-        position = 0
-        for index, block in enumerate(blocks):
-            kept, accessed = _without_dead(block, accesses[index], leaving[block.label])
-            self.blocks.append(kept)
-            self.scan(kept, accessed, leaving[block.label], position, 8.0 ** depth[index], first=index == 0)
-            position += len(kept.insns)
+        depth = _loop_depths(blocks)
+        # Without loops, what a block leads to is looked at before it.
+        needed = _live_in(blocks) if any(depth) else {}
+        for index in range(len(blocks) - 1, -1, -1):
+            block = blocks[index]
+            leaving = 0
+            for target in block.targets:
+                leaving |= needed[target]
+            kept, entering = self.scan(block, leaving, 8.0 ** depth[index], first=index == 0)
+            needed.setdefault(block.label, entering)
+            self.blocks.append(SelectedBlock(block.label, kept, block.targets))
+        self.blocks.reverse()
+        for register in _SCRATCH:
+            self.fixed[register] |= self.calls
         self.coalesce()
 
-    def scan(
-        self, block: SelectedBlock, accesses: Accesses, leaving: int, start: int, weight: float, *, first: bool
-    ) -> None:
-        """Walk one block backwards from the registers that are live at its end."""
-        insns = block.insns
-        ends: dict[int, int] = dict.fromkeys(_bits(leaving), 2 * (start + len(insns)) - 1)
-        for index in range(len(insns) - 1, -1, -1):
-            insn = insns[index]
-            at = 2 * (start + index)
-            reads, writes = accesses[index]
-            for register in writes:
-                self.add_range(register, at + 1, ends.pop(register, at + 1))
-                self.note_write(register, insn, at, weight)
+    def scan(self, block: SelectedBlock, leaving: int, weight: float, *, first: bool) -> tuple[list[Insn], int]:
+        """Walk one block backwards from the registers that are live at its end.
+
+        Return what of it is not dead, and the registers that are live at its start.
+        """
+        ends = dict.fromkeys(_bits(leaving), 2 * self.position)  # of lives whose start is not reached yet
+        kept: list[Insn] = []
+        moves: list[tuple[int, int, int]] = []
+        for insn in reversed(block.insns):
+            code = insn.code
+            reads, written = bpf.accesses(code)(insn)
+            at = 2 * self.position
+            if written >= FIRST_VIRTUAL:
+                if written not in ends and bpf.is_pure(insn):
+                    continue
+                self.live[written] |= _range(ends.pop(written, at), at)
+                self.writes[written] |= 1 << at
+                self.weight[written] += weight
+                self.constants[written] = insn if code in _CONSTANTS and written not in self.constants else None
+            elif written >= 0:
+                self.fixed[written] |= _range(ends.pop(written, at), at)
+                if code == bpf.CALL:
+                    self.calls |= 1 << at
             for register in reads:
-                ends.setdefault(register, at)
-                self.weight[register] = self.weight.get(register, 0.0) + weight
-            if insn.code == bpf.MOV64_REGISTER:
-                self.note_move(insn, start + index, weight)
+                if register not in ends:
+                    ends[register] = at + 1
+                self.weight[register] += weight
+            if code == bpf.MOV64_REGISTER:
+                self.note_move(insn, moves, weight)
+            kept.append(insn)
+            self.position += 1
+        entering = 0
         for register, end in ends.items():
-            if register < FIRST_VIRTUAL and not (first and 1 <= register <= self.parameters):
+            if register >= FIRST_VIRTUAL:
+                self.live[register] |= _range(end, 2 * self.position - 1)
+                entering |= 1 << register
+            elif first and 1 <= register <= self.parameters:
+                self.fixed[register] |= _range(end, 2 * self.position - 1)
+            elif register != FRAME:
                 raise AssertionError(f"r{register} is read before it is written in {block.label}")
-            self.add_range(register, 2 * start, end)
+        kept.reverse()
+        self.moves[:0] = moves
+        return kept, entering
 
-    def add_range(self, register: int, start: int, end: int) -> None:
-        mask = ((1 << (end - start + 1)) - 1) << start
-        if register < FIRST_VIRTUAL:
-            self.fixed[register] |= mask
-        else:
-            self.live[register] = self.live.get(register, 0) | mask
-
-    def note_write(self, register: int, insn: Insn, at: int, weight: float) -> None:
-        if register < FIRST_VIRTUAL:
-            return
-        self.writes[register] = self.writes.get(register, 0) | 2 << at
-        self.weight[register] = self.weight.get(register, 0.0) + weight
-        constant = insn.code in (bpf.MOV64_IMMEDIATE, bpf.MOV32_IMMEDIATE, bpf.LD_IMM64)
-        self.constants[register] = insn if constant and register not in self.constants else None
-
-    def note_move(self, insn: Insn, index: int, weight: float) -> None:
+    def note_move(self, insn: Insn, moves: list[tuple[int, int, int]], weight: float) -> None:
         target, source = insn.target, insn.source
         if target >= FIRST_VIRTUAL and source >= FIRST_VIRTUAL:
-            self.moves.append((index, target, source))
+            moves.append((self.position, target, source))
         elif source != FRAME:
             virtual, machine = max(target, source), min(target, source)
             hints = self.hints.setdefault(virtual, {})
@@ -139,12 +150,12 @@ class _Lives:
             a, b = self.find(target), self.find(source)
             if a == b or a in self.held or b in self.held:
                 continue
-            both = self.writes.get(a, 0) & ~(2 << 2 * index) & self.live[b] | self.writes.get(b, 0) & self.live[a]
+            both = self.writes[a] & ~(1 << 2 * index) & self.live[b] | self.writes[b] & self.live[a]
             if both:
                 continue
             self.leader[a] = b
             self.live[b] |= self.live[a]
-            self.writes[b] = self.writes.get(b, 0) | self.writes.get(a, 0)
+            self.writes[b] |= self.writes[a]
             self.weight[b] += self.weight[a]
             self.constants[b] = None
             hints = self.hints.setdefault(b, {})
@@ -172,7 +183,7 @@ def _assign(lives: _Lives, short_lived: set[int]) -> tuple[dict[int, int], list[
     for _, register in order:
         live = lives.live[register]
         hints = lives.hints.get(register, {})
-        wanted = sorted(hints, key=lambda machine: (-hints[machine], machine))
+        wanted = sorted(hints, key=lambda machine: (-hints[machine], machine)) if len(hints) > 1 else [*hints]
         wanted += [assigned[other] for other in wishes.get(register, ()) if other in assigned]
         for machine in (*wanted, *_SCRATCH, *_PRESERVED):
             if not taken[machine] & live:
@@ -187,19 +198,16 @@ def _assign(lives: _Lives, short_lived: set[int]) -> tuple[dict[int, int], list[
 
 def _rename(blocks: list[SelectedBlock], lives: _Lives, assigned: dict[int, int]) -> list[SelectedBlock]:
     """Put machine registers in place of virtual ones; moves to the same register go."""
-
-    def machine(register: int) -> int:
-        return assigned[lives.find(register)] if register >= FIRST_VIRTUAL else register
-
+    machine = {register: register for register in range(FRAME + 1)} | assigned
+    machine |= {register: assigned[lives.find(register)] for register in lives.leader}
     renamed: list[SelectedBlock] = []
     for block in blocks:
         insns: list[Insn] = []
         for insn in block.insns:
-            if insn.target < FIRST_VIRTUAL and insn.source < FIRST_VIRTUAL:
+            target, source = machine[insn.target], machine[insn.source]
+            if target == insn.target and source == insn.source:
                 insns.append(insn)
-                continue
-            target, source = machine(insn.target), machine(insn.source)
-            if insn.code != bpf.MOV64_REGISTER or target != source:
+            elif target != source or insn.code != bpf.MOV64_REGISTER:
                 insns.append(_with(insn, target, source))
         renamed.append(SelectedBlock(block.label, insns, block.targets))
     return renamed
@@ -306,53 +314,21 @@ class _Spills:
 # -- liveness ----------------------------------------------------------------------------------
 
 
-def _accesses(insn: Insn) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the registers that an instruction reads and those that it writes (r10 aside)."""
-    code = insn.code
-    if code == bpf.CALL:
-        return tuple(range(1, insn.offset + 1)), _CALL_CLOBBERS
-    is_atomic = code & (bpf.MODE | bpf.CLASS) == bpf.ATOMIC | bpf.STX
-    return _accesses_of(code, insn.target, insn.source, insn.immediate if is_atomic else 0)
-
-
-@lru_cache(4096)
-def _accesses_of(code: int, target: int, source: int, immediate: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if code == bpf.EXIT:
-        return (0,), ()
-    insn = Insn(code, target, source, 0, immediate)
-    reads: list[int] = []
-    writes: tuple[int, ...] = ()
-    if bpf.reads_target(insn) and insn.target != FRAME:
-        reads.append(insn.target)
-    if bpf.reads_source(insn) and insn.source != FRAME:
-        reads.append(insn.source)
-    if bpf.writes_target(insn):
-        writes = (insn.target,)
-    elif bpf.is_fetch(insn):
-        writes = (insn.source,)
-    elif bpf.is_compare_exchange(insn):
-        reads.append(0)
-        writes = (0,)
-    return tuple(reads), writes
-
-
-def _live_out(blocks: list[SelectedBlock], accesses: list[Accesses]) -> dict[str, int]:
-    """Return the virtual registers (as bits) that are live at the end of each block."""
+def _live_in(blocks: list[SelectedBlock]) -> dict[str, int]:
+    """Return the virtual registers (as bits) that are live at the start of each block."""
     needs: dict[str, int] = {}
     kills: dict[str, int] = {}
-    for block, accessed in zip(blocks, accesses, strict=True):
+    for block in blocks:
         need = kill = 0
-        for reads, writes in reversed(accessed):
-            for register in writes:
-                if register >= FIRST_VIRTUAL:
-                    need &= ~(1 << register)
-                    kill |= 1 << register
+        for insn in reversed(block.insns):
+            reads, written = bpf.accesses(insn.code)(insn)
+            if written >= FIRST_VIRTUAL:
+                need &= ~(1 << written)
+                kill |= 1 << written
             for register in reads:
-                if register >= FIRST_VIRTUAL:
-                    need |= 1 << register
-        needs[block.label], kills[block.label] = need, kill
+                need |= 1 << register
+        needs[block.label], kills[block.label] = need & _VIRTUAL, kill
     live_in = dict.fromkeys(needs, 0)
-    live_out = dict.fromkeys(needs, 0)
     changed = True
     while changed:
         changed = False
@@ -361,32 +337,15 @@ def _live_out(blocks: list[SelectedBlock], accesses: list[Accesses]) -> dict[str
             for target in block.targets:
                 out |= live_in[target]
             entering = needs[block.label] | out & ~kills[block.label]
-            live_out[block.label] = out
             if entering != live_in[block.label]:
                 live_in[block.label] = entering
                 changed = True
-    return live_out
+    return live_in
 
 
-def _without_dead(block: SelectedBlock, accesses: Accesses, leaving: int) -> tuple[SelectedBlock, Accesses]:
-    """Drop instructions that only write registers which nobody reads."""
-    live = leaving
-    kept: list[Insn] = []
-    kept_accesses: Accesses = []
-    for insn, (reads, writes) in zip(reversed(block.insns), reversed(accesses), strict=True):
-        if writes and writes[0] >= FIRST_VIRTUAL and bpf.is_pure(insn) and not live >> writes[0] & 1:
-            continue
-        for register in writes:
-            if register >= FIRST_VIRTUAL:
-                live &= ~(1 << register)
-        for register in reads:
-            if register >= FIRST_VIRTUAL:
-                live |= 1 << register
-        kept.append(insn)
-        kept_accesses.append((reads, writes))
-    kept.reverse()
-    kept_accesses.reverse()
-    return SelectedBlock(block.label, kept, block.targets), kept_accesses
+def _range(last: int, first: int) -> int:
+    """Return the bits from the last to the first moment of a life; none if there is nothing between them."""
+    return ((2 << first - last) - 1) << last if first >= last else 0
 
 
 def _bits(mask: int) -> list[int]:

@@ -8,6 +8,8 @@ every block falls through to its successor in the list unless its last instructi
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import chain
 from typing import Final
 
 from invivo.bpf import insn as bpf
@@ -23,6 +25,10 @@ MASK64: Final = (1 << 64) - 1
 _INLINE_ZERO: Final = 512  # bytes; more is left to a helper
 _INLINE_COPY: Final = 256
 _COMMUTATIVE: Final = {BinaryOp.ADD, BinaryOp.MUL, BinaryOp.AND, BinaryOp.OR, BinaryOp.XOR}
+# What needs no instruction where it is defined (an offset only if it is constant).
+_ADDRESSES: Final = frozenset(
+    {ops.StackSlot, ops.GlobalAddress, ops.MapAddress, ops.KernelVariable, ops.FunctionAddress, ops.Offset}
+)
 _SHIFTS: Final = {BinaryOp.SHL, BinaryOp.LSHR, BinaryOp.ASHR}
 INVERSE: Final[dict[CompareOp, CompareOp]] = {
     CompareOp.EQ: CompareOp.NE,
@@ -106,24 +112,21 @@ class _Selector:
         self.part = 0
         self.span: Span | None = None
         self.next_register = FIRST_VIRTUAL
-        self.registers: dict[int, int] = {}  # value id -> register
-        self.variables: dict[int, int] = {}
-        self.places: dict[int, tuple[Value | _Root, int]] = {}  # value id -> folded address
+        self.registers: dict[Value | ops.Variable, int] = {}
+        self.places: dict[Operand | _Root, tuple[Value | _Root, int]] = {}  # folded addresses
         self.loaded: dict[str, tuple[int, int]] = {}  # map -> register with its value's address, offset
         self.frame_bytes = 0
         self.held: set[int] = set()
-        self.uses: dict[int, int] = {}
+        self.uses: Counter[Operand] = Counter()
 
     def run(self) -> Selected:
         order = reverse_postorder(self.function)
         leaving: dict[str, dict[str, tuple[int, int]]] = {}
         for block in order:
-            for op in (*block.ops, block.end):
-                for operand in operands(op):
-                    if isinstance(operand, Value):
-                        self.uses[operand.id] = self.uses.get(operand.id, 0) + 1
+            self.uses.update(chain.from_iterable(map(operands, (*block.ops, block.end))))
             for op in block.ops:
-                self.note_place(op)
+                if type(op) in _ADDRESSES:
+                    self.note_place(op)
         before = predecessors(self.function)
         for index, block in enumerate(order):
             # A block with one way in still has the addresses that were loaded on that way.
@@ -172,16 +175,10 @@ class _Selector:
         self.next_register += 1
         return self.next_register - 1
 
-    def define(self, value: Value) -> int:
-        register = self.registers.get(value.id)
+    def define(self, value: Value | ops.Variable) -> int:
+        register = self.registers.get(value)
         if register is None:
-            register = self.registers[value.id] = self.fresh()
-        return register
-
-    def variable(self, variable: ops.Variable) -> int:
-        register = self.variables.get(variable.id)
-        if register is None:
-            register = self.variables[variable.id] = self.fresh()
+            register = self.registers[value] = self.fresh()
         return register
 
     # -- addresses -----------------------------------------------------------------------------
@@ -191,33 +188,33 @@ class _Selector:
         match op:
             case ops.StackSlot(result, size):
                 self.frame_bytes += -(-size // 8) * 8
-                self.places[result.id] = (_FRAME, -self.frame_bytes)
+                self.places[result] = (_FRAME, -self.frame_bytes)
             case ops.GlobalAddress(result, name, offset):
-                self.places[result.id] = (_Root(bpf.PSEUDO_MAP_VALUE, name), offset)
+                self.places[result] = (_Root(bpf.PSEUDO_MAP_VALUE, name), offset)
             case ops.MapAddress(result, name):
-                self.places[result.id] = (_Root(bpf.PSEUDO_MAP, name), 0)
+                self.places[result] = (_Root(bpf.PSEUDO_MAP, name), 0)
             case ops.KernelVariable(result, type_id):
-                self.places[result.id] = (_Root(bpf.PSEUDO_BTF_ID, str(type_id)), 0)
+                self.places[result] = (_Root(bpf.PSEUDO_BTF_ID, str(type_id)), 0)
             case ops.FunctionAddress(result, name):
-                self.places[result.id] = (_Root(bpf.PSEUDO_FUNCTION, name), 0)
+                self.places[result] = (_Root(bpf.PSEUDO_FUNCTION, name), 0)
             case ops.Offset(result, pointer, int() as amount):
                 amount = (amount + (1 << 63) & MASK64) - (1 << 63)
-                self.places[result.id] = (pointer, amount)
+                self.places[result] = (pointer, amount)
             case _:
                 pass
 
     def root(self, value: Value, offset: int) -> tuple[Value | _Root, int]:
         """Follow folded addresses to a value in a register, the frame, or a symbol."""
         root: Value | _Root = value
-        while isinstance(root, Value) and root.id in self.places:
-            root, more = self.places[root.id]
+        while root in self.places:
+            root, more = self.places[root]
             offset += more
         return root, offset
 
     def address(self, pointer: Value, offset: int) -> tuple[int, int]:
         """Return a register and an offset of 16 bits for an access."""
         root, offset = self.root(pointer, offset)
-        if isinstance(root, Value):
+        if type(root) is Value:
             register = self.define(root)
         elif root.kind == 0:
             register = FRAME
@@ -266,7 +263,7 @@ class _Selector:
             self.constant(target, operand)
             return
         root, offset = self.root(operand, 0)
-        if isinstance(root, Value):
+        if type(root) is Value:
             self.move(target, self.define(root))
         elif root.kind == 0:
             self.move(target, FRAME)
@@ -279,7 +276,7 @@ class _Selector:
 
     def register(self, operand: Operand) -> int:
         """Return a register that holds an operand, to be read only."""
-        if isinstance(operand, Value) and operand.id not in self.places:
+        if type(operand) is Value and operand not in self.places:
             return self.define(operand)
         register = self.fresh()
         self.into(register, operand)
@@ -288,22 +285,28 @@ class _Selector:
     # -- operations ----------------------------------------------------------------------------
 
     def op(self, op: Op) -> None:
+        if type(op) is ops.Load:
+            register, offset = self.address(op.pointer, op.offset)
+            self.emit(bpf.LDX | bpf.MEM | bpf.SIZES[op.size], self.define(op.result), register, offset)
+            if op.signed and op.size < 8:
+                self.sign_extend(self.define(op.result), op.size * 8)
+        elif type(op) is ops.Store:
+            self.store(op.pointer, op.offset, op.size, op.value)
+        elif type(op) is ops.Binary:
+            self.binary(self.define(op.result), op.op, op.left, op.right)
+        elif type(op) is ops.GetVariable:
+            self.move(self.define(op.result), self.define(op.variable))
+        elif type(op) is ops.SetVariable:
+            self.into(self.define(op.variable), op.value)
+        elif type(op) is ops.Call:
+            self.call(op.result, op.arguments, op.helper, "")
+        elif type(op) is ops.Atomic:
+            self.atomic(op.result, bpf.ATOMICS[op.op], (op.pointer, op.offset, op.size), op.value)
+        elif type(op) not in _ADDRESSES or type(op) is ops.Offset:
+            self.rarer(op)
+
+    def rarer(self, op: Op) -> None:
         match op:
-            case ops.Load(result, pointer, offset, size, signed):
-                register, offset = self.address(pointer, offset)
-                self.emit(bpf.LDX | bpf.MEM | bpf.SIZES[size], self.define(result), register, offset)
-                if signed and size < 8:
-                    self.sign_extend(self.define(result), size * 8)
-            case ops.Store(pointer, offset, size, value):
-                self.store(pointer, offset, size, value)
-            case ops.Binary(result, kind, left, right):
-                self.binary(self.define(result), kind, left, right)
-            case ops.GetVariable(result, variable):
-                self.move(self.define(result), self.variable(variable))
-            case ops.SetVariable(variable, value):
-                self.into(self.variable(variable), value)
-            case ops.Call(called, helper, arguments):
-                self.call(called, arguments, helper, "")
             case ops.CallFunction(called, name, arguments):
                 self.call(called, arguments, 0, name)
             case ops.CallKernel(called, type_id, arguments):
@@ -323,8 +326,6 @@ class _Selector:
                 target = self.define(result)
                 self.into(target, value)
                 self.emit(bpf.ENDIAN_SWAP, target, immediate=bits)
-            case ops.Atomic(fetched, atomic, pointer, offset, size, value):
-                self.atomic(fetched, bpf.ATOMICS[atomic], (pointer, offset, size), value)
             case ops.CompareExchange(result, pointer, offset, expected, new):
                 register, offset = self.address(pointer, offset)
                 source = self.register(new)
@@ -349,7 +350,7 @@ class _Selector:
 
     def binary(self, target: int, kind: BinaryOp, left: Operand, right: Operand) -> None:
         if kind in _COMMUTATIVE and (
-            isinstance(left, int) or (isinstance(right, Value) and self.uses[left.id] > 1 and self.uses[right.id] == 1)
+            isinstance(left, int) or (type(right) is Value and self.uses[left] > 1 and self.uses[right] == 1)
         ):
             left, right = right, left
         self.into(target, left)
@@ -484,25 +485,25 @@ class _Selector:
     # -- the end of a block --------------------------------------------------------------------
 
     def end(self, end: ops.Terminator, following: str) -> None:
-        match end:
-            case ops.Jump(target):
-                self.jump(target, following)
-                self.close(target)
-            case ops.Return(value):
-                self.into(0, value)
-                self.emit(bpf.EXIT)
-                self.close()
-            case ops.Branch(op, left, right, then, otherwise):
-                if then == otherwise:
-                    self.jump(then, following)
-                    self.close(then)
-                    return
-                if then == following:
-                    op, then, otherwise = INVERSE[op], otherwise, then
-                code, first, second, immediate = self.comparison(op, left, right)
-                self.emit(code, first, second, immediate=immediate, symbol=then)
-                self.jump(otherwise, following)
-                self.close(then, otherwise)
+        if type(end) is ops.Jump:
+            self.jump(end.target, following)
+            self.close(end.target)
+        elif type(end) is ops.Return:
+            self.into(0, end.value)
+            self.emit(bpf.EXIT)
+            self.close()
+        elif type(end) is ops.Branch:
+            op, then, otherwise = end.op, end.then, end.otherwise
+            if then == otherwise:
+                self.jump(then, following)
+                self.close(then)
+                return
+            if then == following:
+                op, then, otherwise = INVERSE[op], otherwise, then
+            code, first, second, immediate = self.comparison(op, end.left, end.right)
+            self.emit(code, first, second, immediate=immediate, symbol=then)
+            self.jump(otherwise, following)
+            self.close(then, otherwise)
 
     def jump(self, target: str, following: str) -> None:
         if target != following:

@@ -11,6 +11,8 @@ register unless something takes its address.
 
 from __future__ import annotations
 
+from typing import final
+
 from invivo.diagnostics import Span
 from invivo.enums import Enum
 from invivo.record import Record
@@ -31,6 +33,7 @@ class Kind(Enum):
     FUNCTION = "function"  # a callback, as a helper's argument
 
 
+@final
 class Value(Record, eq=False):
     """The result of an operation, a function's parameter, or nothing else."""
 

@@ -104,6 +104,7 @@ class KernelTypes:
         self._by_id: dict[tuple[int, AddressSpace], Type] = {}
         self._ids: dict[tuple[BtfKind, str], int | None] = {}
         self._described: dict[int, BtfType] = {}
+        self._members_of: dict[int, dict[str, tuple[BtfMember, int, bool]]] = {}
 
     def upon(self, btf: Btf, *, standalone: bool = False) -> KernelTypes:
         """Return a reader for other types, whose structs this one knows from then on.
@@ -297,11 +298,13 @@ class KernelTypes:
 
     def field(self, struct: Struct, name: str) -> Field | None:
         """Return one member; the others' types are not looked at."""
-        owner = self._owner(struct)
-        for member, offset, overlaid in owner._members(struct.type_id & _LOCAL, 0, overlaid=False):
-            if member.name == name:
-                return owner._field(member, offset, overlaid)
-        return None
+        owner, type_id = self._owner(struct), struct.type_id & _LOCAL
+        members = owner._members_of.get(type_id)
+        if members is None:
+            members = owner._members_of[type_id] = {}
+            for found in owner._members(type_id, 0, overlaid=False):
+                members.setdefault(found[0].name, found)
+        return owner._field(*members[name]) if name in members else None
 
     def _members(self, type_id: int, base_bits: int, *, overlaid: bool) -> Iterator[tuple[BtfMember, int, bool]]:
         """Yield each named member, its offset in bits from the outermost struct, and whether others share its place."""

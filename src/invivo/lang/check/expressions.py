@@ -32,35 +32,37 @@ from invivo.library.spelling import literal_type
 
 
 def check_expression(c: Checker, node: ast.Expr) -> Type | None:
-    match node:
+    match node:  # what is written most first: a case that does not hold takes a fifth of a microsecond
+        case ast.Name():
+            return check_name(c, node)
+        case ast.Call():
+            return check_call(c, node)
+        case ast.MapAccess():
+            return check_map_read(c, node)
         case ast.Integer(_, value):
             return literal_type(value)
         case ast.StringLiteral(_, value):
             return check_string(c, node, value)
+        case ast.ScratchVariable():
+            return check_variable(c, node)
+        case ast.Member():
+            return check_member(c, node)
+        case ast.Binary():
+            return check_binary(c, node)
         case ast.Boolean():
             return t.BOOL
         case ast.PositionalParameter(_, index):
             return _check_parameter(c, node, index)
         case ast.ParameterCount():
             return t.INT64
-        case ast.Name():
-            return check_name(c, node)
-        case ast.ScratchVariable():
-            return check_variable(c, node)
-        case ast.MapAccess():
-            return check_map_read(c, node)
         case ast.Unary() if is_args(node):
             return check_all_arguments(c, node)
         case ast.Unary():
             return check_unary(c, node)
         case ast.Increment():
             return check_increment(c, node)
-        case ast.Binary():
-            return check_binary(c, node)
         case ast.Ternary():
             return check_ternary(c, node)
-        case ast.Member():
-            return check_member(c, node)
         case ast.TupleIndex():
             return check_tuple_index(c, node)
         case ast.Index():
@@ -73,8 +75,6 @@ def check_expression(c: Checker, node: ast.Expr) -> Type | None:
         case ast.RecordExpr(_, names, elements):
             types = check_elements(c, elements)
             return None if types is None else t.NamedTuple(names, types)
-        case ast.Call():
-            return check_call(c, node)
         case ast.SizeOf():
             return check_sizeof(c, node)
         case ast.OffsetOf():

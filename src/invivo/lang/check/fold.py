@@ -19,6 +19,8 @@ class Folder:
         self.decided = decided  # which branch of `if comptime` there is
 
     def __call__(self, node: ast.Node) -> int | str | None:
+        if type(node) not in _FOLDED:
+            return self.constants.get(node)
         match node:
             case ast.Integer(_, value) | ast.Boolean(_, value):
                 return int(value)
@@ -48,8 +50,6 @@ class Folder:
                 truth = self(condition)
                 chosen = (condition if then_value is None else then_value) if truth else otherwise_value
                 return None if truth is None else _signed(self(chosen))
-            case ast.Name():
-                return self.constants.get(node)
             case _:
                 return self.constants.get(node)
 
@@ -130,6 +130,23 @@ _BINARY: dict[str, Callable[[int, int], int]] = {
     "&&": lambda a, b: int(bool(a and b)),
     "||": lambda a, b: int(bool(a or b)),
 }
+
+_FOLDED = frozenset(
+    {
+        ast.Integer,
+        ast.Boolean,
+        ast.StringLiteral,
+        ast.PositionalParameter,
+        ast.ParameterCount,
+        ast.Unary,
+        ast.Binary,
+        ast.Call,
+        ast.Comptime,
+        ast.BlockExpr,
+        ast.IfExpr,
+        ast.Ternary,
+    }
+)
 
 
 def as_bytes(text: str) -> str:

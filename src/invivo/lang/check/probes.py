@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
-from invivo.diagnostics import Code, Diagnostics
+from invivo.diagnostics import Code, Diagnostics, Span
 from invivo.lang import ast
 from invivo.lang.check.model import Instance
 from invivo.library import find_builtin
@@ -14,6 +14,7 @@ from invivo.library.record import Config
 from invivo.target import AttachPoint, NoSuchProbeError, ProbeSpec, Target
 
 _NO_PROBES = "No probes to attach"
+_LEAVES = frozenset({Span, str, int, bool, type(None)})  # most of what nodes have
 _NUMBERED = re.compile(r"arg\d+\Z")
 
 
@@ -185,15 +186,17 @@ def walk(node: ast.Node) -> Iterator[ast.Node]:
     """Yield a node and all nodes below it."""
     yield node
     for name in type(node).__record_fields__:
-        yield from _walk_value(getattr(node, name))
+        value: object = getattr(node, name)
+        if type(value) not in _LEAVES:
+            yield from _walk_value(value)
 
 
 def _walk_value(value: object) -> Iterator[ast.Node]:
-    if isinstance(value, ast.Node):
-        yield from walk(value)
-    elif _is_tuple(value):
+    if _is_tuple(value):
         for item in value:
             yield from _walk_value(item)
+    elif isinstance(value, ast.Node):
+        yield from walk(value)
 
 
 def _is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:

@@ -6,6 +6,7 @@ from invivo.ir import helpers, ops
 from invivo.ir import types as t
 from invivo.ir.layout import RING_MAP, WAKE_MAP, Action, LossKind
 from invivo.ir.ops import CompareOp, Function, Kind
+from invivo.ir.uses import with_blocks, with_ops
 from invivo.lang.lower.body import Body, Fields
 from invivo.library.record import Place
 from invivo.record import replace
@@ -62,11 +63,11 @@ def _submit(body: Body, record: ops.Value) -> None:
 
 def set_stride(function: Function, stride: int) -> Function:
     """Give every reservation the one size that all records of the program have."""
-    blocks = tuple(replace(block, ops=tuple(_sized(op, stride) for op in block.ops)) for block in function.blocks)
-    return replace(function, blocks=blocks)
+    blocks = [with_ops(block, [_sized(op, stride) for op in block.ops], block.end) for block in function.blocks]
+    return with_blocks(function, tuple(blocks))
 
 
 def _sized(op: ops.Op, stride: int) -> ops.Op:
-    if isinstance(op, ops.Call) and op.helper == helpers.RINGBUF_RESERVE:
+    if type(op) is ops.Call and op.helper == helpers.RINGBUF_RESERVE:
         return replace(op, arguments=(op.arguments[0], stride - 8, 0))
     return op
