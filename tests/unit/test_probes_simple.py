@@ -178,8 +178,8 @@ def test_a_function_of_a_program_is_a_place_in_its_file() -> None:
     assert plan.points[0].name == "uprobe:/bin/demo:readline"
     assert plan.points[0].function == "readline"
     assert plan.points[0].data == UserPlace("/bin/demo", "readline", CODE_OFFSET + 64)
-    assert plan.attach == OneByOne(at_return=False)
-    assert plan.context.program is ProgramType.KPROBE
+    assert plan.attach == Together(at_return=False)
+    assert plan.context.program is ProgramType.UPROBE_MULTI
     # di, si, dx, cx, r8, r9
     assert plan.context.numbered == tuple(ContextLoad(offset, 8) for offset in (112, 104, 96, 88, 72, 64))
     assert plan.context.user_arguments
@@ -201,6 +201,13 @@ def test_several_functions_share_one_link_where_the_kernel_can() -> None:
     assert old.attach == OneByOne(at_return=False)
     assert old.context.program is ProgramType.KPROBE
     assert old.cookies
+
+
+@pytest.mark.parametrize("probe", ["uprobe:demo:readline", "uretprobe:demo:readline"])
+def test_a_place_in_one_process_is_a_perf_event_which_filters(probe: str) -> None:
+    plan = plan_of(probe, target=FixtureTarget(pid=7))
+    assert plan.attach == OneByOne(at_return=probe.startswith("uret"))
+    assert plan.context.program is ProgramType.KPROBE
 
 
 def test_a_return_has_a_value_and_no_arguments() -> None:

@@ -98,7 +98,7 @@ def _attachment(program: ProgramImage) -> str:
         case ProgramType.UPROBE_SESSION:
             return f"uprobe session links for entry and return of {count // 2} functions"
         case ProgramType.UPROBE_MULTI:
-            return f"uprobe_multi links for {count} places"
+            return f"uprobe_multi links for {count} places" if count > 1 else "a uprobe_multi link"
         case ProgramType.KPROBE:
             return several
         case ProgramType.PERF_EVENT:

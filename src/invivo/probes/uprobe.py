@@ -21,7 +21,7 @@ from invivo.probes.provider import (
     session_half,
     wrong_number,
 )
-from invivo.probes.user_code import OneByOne, Together, UserPlace, attach, place_of
+from invivo.probes.user_code import OneByOne, Together, UserPlace, attach, can_be_together, place_of
 from invivo.probes.user_places import (
     Finder,
     Found,
@@ -155,7 +155,7 @@ def _plan_of(
 ) -> Plan:
     provider = points[0].provider
     at_return = provider == "uretprobe"
-    together = len(points) > 1 and facts.has("uprobe_multi")
+    together = can_be_together(points, facts)
     features = {"func", "reg", "ctx", "stacks", "signal", "uaddr"} | ({"retval"} if at_return else {"argN"})
     if arguments is not None:
         features.add("args")

@@ -29,7 +29,7 @@ from invivo.probes.provider import (
     unavailable,
     wrong_number,
 )
-from invivo.probes.user_code import OneByOne, Together, UserPlace, attach, place_of
+from invivo.probes.user_code import OneByOne, Together, UserPlace, attach, can_be_together, place_of
 from invivo.target import (
     Access,
     AttachPoint,
@@ -180,7 +180,7 @@ def _arguments(point: AttachPoint) -> tuple[Access, ...]:
 
 
 def _plan_of(points: Sequence[AttachPoint], uses: frozenset[str], facts: Facts) -> Plan:
-    together = len(points) > 1 and facts.has("uprobe_multi")
+    together = can_be_together(points, facts)
     context = Context(
         "usdt",
         ProgramType.UPROBE_MULTI if together else ProgramType.KPROBE,
