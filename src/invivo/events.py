@@ -182,9 +182,14 @@ class Printed(Record):
 
 
 class PrintedText(Record):
-    """The text of many ``printf`` in a row, for a consumer that wants no more of them than that."""
+    """What an output writes of many prints in a row, in a form of its own (`values.LineForm`).
+
+    ``printed``: how many ``printf`` are in it; ``rows``: how many ``print``.
+    """
 
     data: bytes | bytearray
+    printed: int
+    rows: int
 
 
 class Numbers(Record, eq=False):

@@ -21,6 +21,7 @@ from invivo.events import (
     Value,
 )
 from invivo.ir.types import StackMode
+from invivo.record import Record
 
 T = TypeVar("T")
 BAR_WIDTH = 52  # columns of a histogram's longest bar
@@ -109,6 +110,31 @@ class ValueText:
         if not value:
             return "{}"
         return "{ " + ", ".join(f".{name} = {self.text(member)}" for name, member in value.items()) + " }"
+
+
+class LineForm(Record, eq=False):
+    """How an output writes what is printed, for `runtime.vector`, which writes many such lines at once.
+
+    ``printed`` stands before and behind the text of a ``printf``; with a third part its values stand before that,
+    with commas between them.  ``row`` stands before and behind the value of a ``print`` (None: that has no lines),
+    ``elements`` before, between and behind those of a tuple, ``members`` those of a named tuple, and ``label``, a
+    template, before each of these.  ``value`` writes one value.
+    ``is_json``: text is escaped as in a JSON string.  ``errors``: what becomes of bytes that are not UTF-8.
+    """
+
+    printed: tuple[str, ...]
+    row: tuple[str, str] | None
+    elements: tuple[str, str, str]
+    members: tuple[str, str, str]
+    label: str
+    value: Callable[[Value], str]
+    is_json: bool = True
+    errors: str = "surrogateescape"
+
+
+def text_form(text: ValueText) -> LineForm:
+    """The lines of `ValueText`, as they are."""
+    return LineForm(("", ""), ("", "\n"), ("(", ", ", ")"), ("{ ", ", ", " }"), ".%s = ", text.text, is_json=False)
 
 
 def _unchanged(text: str) -> str:

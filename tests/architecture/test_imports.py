@@ -52,7 +52,12 @@ LAZY = {
     "output.outputs": {"invivo.output.json_lines", "invivo.output.ndjson", "invivo.output.parquet"},
     "output.ndjson": {"binascii", "time"},  # buffers; the header
     # few write packets; numpy, at high rates or for tables
-    "runtime.actions": {"invivo.runtime.packets", "invivo.runtime.vector.columns", "invivo.runtime.vector.text"},
+    "runtime.actions": {
+        "invivo.runtime.packets",
+        "invivo.runtime.vector.columns",
+        "invivo.runtime.vector.events",
+        "invivo.runtime.vector.text",
+    },
     "runtime.decode": {"socket"},  # network addresses
     "profiling.recorder": {"invivo.profiling.sources"},  # --inlined, --lines
     "runtime.mapread": {"array", "invivo.runtime.large"},  # only sorting needs arrays; maps of very many keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import select
 import signal
@@ -73,19 +74,27 @@ def wait_until(condition: object) -> None:
         time.sleep(0.005)
 
 
+def attached(tracer: subprocess.Popen[bytes], form: str) -> None:
+    """Wait until the tracer says so: to people on stderr, to programs among the events."""
+    assert tracer.stdout is not None and tracer.stderr is not None
+    if form == "text":
+        assert tracer.stderr.readline() == b"Attached 1 probe\n"
+    else:
+        assert any(b'"attached' in line for line in iter(tracer.stdout.readline, b""))
+
+
 @contextmanager
-def traced(workload: Path, *words: str) -> Iterator[Traced]:
+def traced(workload: Path, *words: str, form: str = "text") -> Iterator[Traced]:
     """A trace of the workload, attached; nothing of it is left afterwards."""
     command = f"sh -c 'read go; exec {workload} {_HITS_EACH} {_CPUS}'"
     tracer = subprocess.Popen(
-        [*INVIVO, "-e", _PROGRAM, "-c", command, *words],
+        [*INVIVO, "-f", form, "-e", _PROGRAM, "-c", command, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     try:
-        assert tracer.stderr is not None
-        assert tracer.stderr.readline() == b"Attached 1 probe\n"
+        attached(tracer, form)
         run = Traced(tracer)
         yield run
         tracer.wait(_PATIENCE_SECONDS)
@@ -97,18 +106,49 @@ def traced(workload: Path, *words: str) -> Iterator[Traced]:
         tracer.communicate()
 
 
-def check_nothing_is_lost_uncounted(run: Traced) -> None:
+def check_nothing_is_lost_uncounted(run: Traced, form: str = "text") -> None:
     out, errors = run.tracer.communicate(timeout=_PATIENCE_SECONDS)
-    text = out.decode()
     assert run.tracer.returncode == 0, errors
-    (hits,) = re.findall(r"^@hits: (\d+)$", text, re.MULTILINE)
-    assert int(hits) == _HITS_EACH * _CPUS
-    printed = re.findall(r"^\d (\d+) as long as a line of a program that has something to say$", text, re.MULTILINE)
+    hits, printed, lost, others = _READ[form](out.decode().splitlines(), errors)
+    assert hits == _HITS_EACH * _CPUS
+    assert lost > 0
+    assert printed + lost == _HITS_EACH * _CPUS
+    assert others == []  # nothing is cut or written twice
+
+
+def _read_text(lines: list[str], errors: bytes) -> tuple[int, int, int, list[str]]:
+    """What was counted, printed and lost, and what else there is."""
+    (hits,) = [line.removeprefix("@hits: ") for line in lines if line.startswith("@hits: ")]
+    others = [line for line in lines if line and not line.startswith("@hits: ") and not _LINE.fullmatch(line)]
+    return int(hits), sum(map(bool, map(_LINE.fullmatch, lines))), _told_lost(errors), others
+
+
+def _read_json(lines: list[str], errors: bytes) -> tuple[int, int, int, list[str]]:
+    messages = [json.loads(line) for line in lines]
+    printed = [each for each in messages if each["type"] == "printf" and _LINE.fullmatch(each["data"][:-1])]
+    (counted,) = [each["data"]["@hits"] for each in messages if each["type"] == "map"]
+    others = [each["type"] for each in messages if each["type"] not in ("printf", "map", "lost_events")]
+    return counted, len(printed), _told_lost(errors), others
+
+
+def _read_events(lines: list[str], errors: bytes) -> tuple[int, int, int, list[str]]:
+    *events, end = [json.loads(line) for line in lines]
+    assert end["type"] == "end"
+    printed = [each for each in events if each["type"] == "printf" and _LINE.fullmatch(each["text"][:-1])]
+    assert end["counts"]["printf"] == len(printed)
+    (counted,) = [each["entries"][0]["value"] for each in events if each["type"] == "map"]
+    (lost,) = [each["count"] for each in end["losses"] if each["kind"] == "ring-full"]
+    others = [each["type"] for each in events if each["type"] not in ("printf", "map", "loss", "attached")]
+    return counted, len(printed), lost, others
+
+
+def _told_lost(errors: bytes) -> int:
     (lost,) = re.findall(rb"^warning: in all (\d+) events lost: ", errors, re.MULTILINE)
-    assert int(lost) > 0
-    assert len(printed) + int(lost) == _HITS_EACH * _CPUS
-    # Text, two newlines, the map: nothing is cut or written twice.
-    assert len(text.splitlines()) == len(printed) + 3
+    return int(lost)
+
+
+_LINE: Final = re.compile(r"\d \d+ as long as a line of a program that has something to say")
+_READ: Final = {"text": _read_text, "json": _read_json, "ndjson": _read_events}
 
 
 def test_a_tracer_that_is_stopped_counts_what_it_misses(workload: Path) -> None:
@@ -124,12 +164,13 @@ def test_a_tracer_that_is_stopped_counts_what_it_misses(workload: Path) -> None:
         check_nothing_is_lost_uncounted(run)
 
 
-def test_a_reader_that_does_not_read_costs_events_and_no_memory(workload: Path) -> None:
-    with traced(workload) as run:
+@pytest.mark.parametrize("form", list(_READ))
+def test_a_reader_that_does_not_read_costs_events_and_no_memory(form: str, workload: Path) -> None:
+    with traced(workload, form=form) as run:
         before = run.peak_kib()
         run.work_to_the_end()
         assert run.peak_kib() - before < _MOST_GROWTH_KIB
-        check_nothing_is_lost_uncounted(run)
+        check_nothing_is_lost_uncounted(run, form)
 
 
 def test_a_write_that_nobody_reads_can_be_ended(workload: Path) -> None:

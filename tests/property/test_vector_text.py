@@ -1,4 +1,4 @@
-"""The fast way from records to text writes the same bytes as the plain way, whatever the records are."""
+"""The fast ways from records to lines and to events have the plain way's results, whatever the records are."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import io
 import json
 import random
 import struct
+from collections import Counter
+from itertools import chain
 
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from invivo.events import Printed, PrintedText, Row
+from invivo.events import Ended, EnumValue, Event, Printed, PrintedText, Row, Value
 from invivo.ir import layout as kinds
 from invivo.ir import types as t
 from invivo.ir.format import parse_format
 from invivo.ir.layout import RecordLayout
-from invivo.output.json_lines import JsonSink
+from invivo.output.outputs import lines_of, open_sink
+from invivo.record import replace
 from invivo.runtime.actions import Actions
 from invivo.runtime.records import DISCARDED
-from invivo.values import ValueText
+from invivo.runtime.vector.events import VectorEvents
+from invivo.values import LineForm, ValueText
 from runtime_fakes import FakeNames, layout
 
 STRIDE = 192
@@ -28,7 +32,10 @@ HEADER_BYTES = 8
 INTEGERS = [t.Int(bits, signed) for bits in (8, 16, 32, 64) for signed in (False, True)]
 ENUM = t.Enumeration("e", 32, False, (("ZERO", 0), ("ONE", 1), ("ELEVEN_HUNDRED", 1100)))
 STRINGS = [t.String(capacity) for capacity in (1, 5, 8, 16, 20, 64)]
-TYPES: list[t.Type] = [*INTEGERS, *STRINGS, ENUM, t.Pointer(t.UINT64), t.KernelSymbol(), t.ProbeName(), t.Username()]
+BYTES = t.Array(t.Int(8, False), 6)
+TIME = t.Timestamp("%H", t.Clock.BOOT)
+NAMED: list[t.Type] = [ENUM, t.Bool(), t.KernelSymbol(), t.ProbeName(), t.Username(), TIME]
+TYPES: list[t.Type] = [*INTEGERS, *STRINGS, *NAMED, t.Pointer(t.UINT64), t.MacAddress(), BYTES]
 LENGTHS = ["", "h", "hh", "l", "ll", "j", "z"]
 LITERALS = ["", " ", "a", "%%", "\n", "five ", "a longer text: ", "ä€"]
 
@@ -38,9 +45,9 @@ def _directives(kind: t.Type) -> st.SearchStrategy[str]:
     width = st.sampled_from(["", "", "", "3", "12", "25"])
     match kind:
         case t.Int() | t.Enumeration():
-            flags = st.sampled_from([*["", "-", "0"] * 10, "+"])
-            number = st.tuples(flags, width, st.sampled_from(LENGTHS), st.sampled_from("diux")).map("".join)
-            return st.one_of(number.map(lambda text: f"%{text}"), st.sampled_from(["%-7s", "%#x"]))
+            flags = st.sampled_from([*["", "-", "0"] * 10, "+", "#"])
+            number = st.tuples(flags, width, st.sampled_from(LENGTHS), st.sampled_from("diuxXo")).map("".join)
+            return st.one_of(number.map(lambda text: f"%{text}"), st.sampled_from(["%-7s", "%#x", "%#lx", "%c", "%p"]))
         case t.Pointer():
             return st.sampled_from(["%p", "%s"])
         case _:
@@ -126,27 +133,9 @@ def _window(records: list[RecordLayout], count: int, seed: int, *, plain: bool, 
     return memoryview(bytes(window))
 
 
-def _text(actions: Actions, window: memoryview) -> tuple[bytes, int]:
-    """The text of all events, and how many of them were made the fast way."""
-    text, fast = b"", 0
-    if actions.wants_speed(len(window)):
-        actions.speed_up()
-    for seen in actions.handle(window):
-        match seen:
-            case PrintedText(data):
-                text, fast = text + data, fast + 1
-            case Printed(printed):
-                text += printed.encode("utf-8", "surrogateescape")
-            case Row(value):
-                text += f"{ValueText().text(value)}\n".encode("utf-8", "surrogateescape")
-            case _:
-                raise AssertionError(seen)
-    return text, fast
-
-
-def _actions(records: list[RecordLayout], *, bpftrace: bool, joins_text: bool, as_json: bool = False) -> Actions:
+def _actions(records: list[RecordLayout], *, bpftrace: bool, lines: LineForm | None = None) -> Actions:
     described = layout(tuple(records), stride=STRIDE)
-    return Actions(described, {}, FakeNames(), ValueText(), bpftrace=bpftrace, joins_text=joins_text, as_json=as_json)
+    return Actions(described, {}, FakeNames(), ValueText(), bpftrace=bpftrace, lines=lines)
 
 
 @st.composite
@@ -164,66 +153,141 @@ def _row(draw: st.DrawFn) -> RecordLayout:
 ROW = RecordLayout(3, kinds.PrintValue(), (t.Field("value", t.Bool(), 8),), STRIDE - HEADER_BYTES, 1)
 
 
-@given(st.tuples(_kind(0), _kind(1), _row()), st.integers(0, 1 << 32), st.booleans(), st.booleans(), st.booleans())
-@settings(max_examples=100, deadline=None)
+DRAWN = st.tuples(_kind(0), _kind(1), _row())
+SEEDS = st.integers(0, 1 << 32)
+
+
+def _written(form: str, window: memoryview, actions: Actions) -> tuple[bytes, set[type]]:
+    """What an output makes of a window, and the types of the events that it got."""
+    stream = io.BytesIO()
+    sink = open_sink(form, stream, io.BytesIO())
+    sink.flush()
+    stream.seek(0)
+    stream.truncate()  # the header has times
+    events = actions.handle(window)
+    sink.events(events)
+    sink.event(Ended("closed", 0, ()))
+    sink.close()
+    return stream.getvalue(), set(map(type, events))
+
+
+def _check_lines(form: str, records: list[RecordLayout], window: memoryview, *, bpftrace: bool = False) -> bool:
+    """Whether any of it took the fast way; the bytes must be the same."""
+    make_lines = lines_of(form)
+    assert make_lines is not None
+    fast = _actions(records, bpftrace=bpftrace, lines=make_lines(ValueText()))
+    fast.speed_up()
+    expected, events = _written(form, window, _actions(records, bpftrace=bpftrace))
+    found, fast_events = _written(form, window, fast)
+    assert found == expected
+    assert PrintedText not in events
+    return PrintedText in fast_events
+
+
+@pytest.mark.parametrize("form", ["text", "json", "ndjson"])
+@given(DRAWN, SEEDS, st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
 def test_the_same_bytes(
+    form: str, drawn: tuple[RecordLayout, ...], seed: int, bpftrace: bool, is_alone: bool, is_plain: bool
+) -> None:
+    records = [*drawn, ROW]
+    window = _window(records[:1] if is_alone else records, 500, seed, plain=is_plain, odd_share=0.005)
+    event(f"fast: {_check_lines(form, records, window, bpftrace=bpftrace)}")
+
+
+@given(DRAWN, SEEDS, st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_the_same_events(
     drawn: tuple[RecordLayout, ...], seed: int, bpftrace: bool, is_alone: bool, is_plain: bool
 ) -> None:
     records = [*drawn, ROW]
-    window = _window(records[:1] if is_alone else records, 1100, seed, plain=is_plain, odd_share=0.005)
-    plain, _ = _text(_actions(records, bpftrace=bpftrace, joins_text=False), window)
-    joined, fast = _text(_actions(records, bpftrace=bpftrace, joins_text=True), window)
-    event(f"fast: {fast > 0}")
-    assert joined == plain
+    window = _window(records[:1] if is_alone else records, 500, seed, plain=is_plain, odd_share=0.005)
+    fast = _actions(records, bpftrace=bpftrace)
+    fast.speed_up()
+    found, expected = fast.handle(window), _actions(records, bpftrace=bpftrace).handle(window)
+    assert found == expected
+    # A `Text` is equal to a string, True to 1: what they are is not.
+    assert repr(found) == repr(expected)
+    assert list(map(_types, found)) == list(map(_types, expected))
+
+
+def _types(event: Event) -> object:
+    match event:
+        case Printed(_, values):
+            return [_type(value) for value in values]
+        case Row(value):
+            return _type(value)
+        case _:
+            raise AssertionError(event)
+
+
+def _type(value: Value) -> object:
+    match value:
+        case tuple() | list():
+            return type(value), [_type(each) for each in value]
+        case dict():
+            return dict, [_type(each) for each in value.values()]
+        case EnumValue(name=name):
+            return EnumValue, name
+        case _:
+            return type(value)
+
+
+FIELDS = (
+    t.Field("pid", t.Int(32, False), 8),
+    t.Field("comm", t.String(16), 12),
+    t.Field("result", t.Int(64, True), 32),
+    t.Field("path", t.String(64), 40),
+    t.Field("address", t.Pointer(t.UINT64), 104),
+    t.Field("probe", t.ProbeName(), 112),
+)
+WHAT_PEOPLE_PRINT = RecordLayout(
+    0, kinds.Printf(parse_format("%-6d %-16s %5d %s %p %s\n")), FIELDS, STRIDE - HEADER_BYTES, 1
+)
+A_TUPLE = RecordLayout(
+    0,
+    kinds.PrintValue(),
+    (t.Field("value", t.Tuple((t.UINT32, t.String(16), t.UINT64)), 8),),
+    STRIDE - HEADER_BYTES,
+    1,
+)
 
 
 @pytest.mark.parametrize("bpftrace", [False, True])
-def test_what_people_print_takes_the_fast_way(bpftrace: bool) -> None:
-    fields = (
-        t.Field("pid", t.Int(32, False), 8),
-        t.Field("comm", t.String(16), 12),
-        t.Field("result", t.Int(64, True), 32),
-        t.Field("path", t.String(64), 40),
-        t.Field("address", t.Pointer(t.UINT64), 104),
-        t.Field("probe", t.ProbeName(), 112),
-    )
-    form = parse_format("%-6d %-16s %5d %s %p %s\n")
-    record = RecordLayout(0, kinds.Printf(form), fields, STRIDE - HEADER_BYTES, 1)
-    window = _window([record], 20_000, 1, plain=True)
-    joined, fast = _text(_actions([record], bpftrace=bpftrace, joins_text=True), window)
-    plain, none = _text(_actions([record], bpftrace=bpftrace, joins_text=False), window)
-    assert joined == plain
-    assert (fast, none) == (1, 0)
+@pytest.mark.parametrize("form", ["text", "json", "ndjson"])
+@pytest.mark.parametrize("record", [WHAT_PEOPLE_PRINT, A_TUPLE], ids=["printf", "tuple"])
+def test_what_people_print_takes_the_fast_way(form: str, record: RecordLayout, bpftrace: bool) -> None:
+    assert _check_lines(form, [record], _window([record], 5000, 1, plain=True), bpftrace=bpftrace)
 
 
-@given(st.tuples(_kind(0), _kind(1), _row()), st.integers(0, 1 << 32), st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_the_same_json(drawn: tuple[RecordLayout, ...], seed: int, bpftrace: bool, is_plain: bool) -> None:
-    records = [*drawn, ROW]
-    window = _window(records, 1100, seed, plain=is_plain, odd_share=0.005)
-    assert _json(_actions(records, bpftrace=bpftrace, joins_text=True, as_json=True), window) == _json(
-        _actions(records, bpftrace=bpftrace, joins_text=False), window
+@pytest.mark.parametrize("record", [WHAT_PEOPLE_PRINT, A_TUPLE], ids=["printf", "tuple"])
+def test_events_come_by_the_fast_way(record: RecordLayout) -> None:
+    window = _window([record], 5000, 1, plain=True)
+    vectors = VectorEvents(layout((record,), stride=STRIDE), FakeNames(), ValueText(), bpftrace=False)
+    made = [vectors.events(window[start:end]) for start, end in vectors.runs(window)]
+    assert None not in made
+    assert list(chain.from_iterable(events or () for events in made)) == _actions([record], bpftrace=False).handle(
+        window
     )
 
 
-def test_json_of_numbers_and_paths_takes_the_fast_way() -> None:
-    fields = (t.Field("pid", t.Int(32, False), 8), t.Field("path", t.String(64), 16))
-    record = RecordLayout(0, kinds.Printf(parse_format('%d "%s"\n')), fields, STRIDE - HEADER_BYTES, 1)
-    window = _window([record], 2000, 1, plain=True)
-    actions = _actions([record], bpftrace=False, joins_text=True, as_json=True)
+def test_lists_belong_to_one_event() -> None:
+    record = RecordLayout(0, kinds.PrintValue(), (t.Field("value", BYTES, 8),), STRIDE - HEADER_BYTES, 1)
+    actions = _actions([record], bpftrace=False)
     actions.speed_up()
-    assert [type(found) for found in actions.handle(window)] == [PrintedText]
-    lines = _json(actions, window).splitlines()
-    assert len(lines) == 2000
-    assert json.loads(lines[0]).keys() == {"type", "data"}
+    first, second, *_ = actions.handle(memoryview(bytes(_window([record], 1, 1, plain=True)) * 100))
+    assert isinstance(first, Row) and isinstance(second, Row)
+    assert first.value == second.value
+    assert first.value is not second.value
 
 
-def _json(actions: Actions, window: memoryview) -> bytes:
-    """What the output for JSON makes of a window."""
-    if actions.wants_speed(len(window)):
-        actions.speed_up()
-    stream = io.BytesIO()
-    sink = JsonSink(stream, stream)
-    sink.events(actions.handle(window))
-    sink.close()
-    return stream.getvalue()
+def test_the_trailer_counts_what_came_together() -> None:
+    records = [WHAT_PEOPLE_PRINT, replace(ROW, id=1)]
+    make_lines = lines_of("ndjson")
+    assert make_lines is not None
+    actions = _actions(records, bpftrace=False, lines=make_lines(ValueText()))
+    actions.speed_up()
+    lines = _written("ndjson", _window(records, 3000, 1, plain=True), actions)[0].decode().splitlines()
+    counted = Counter(json.loads(line)["type"] for line in lines[:-1])
+    assert json.loads(lines[-1])["counts"] == counted
+    assert counted.total() == 3000

@@ -15,7 +15,7 @@ from invivo.formats.elf import DEBUG_DIRECTORIES
 from invivo.kernel import cpus
 from invivo.kernel.capabilities import missing
 from invivo.lang.check.options import is_option
-from invivo.output.outputs import SinkOptions, open_sink
+from invivo.output.outputs import SinkOptions, lines_of, open_sink
 from invivo.output.sink import Buffering, Dialect, Header, Sink, Stream
 from invivo.output.terminal import display
 from invivo.pipeline import Compilation, CompileOptions, compile_source
@@ -184,8 +184,7 @@ def _session(request: Request, compilation: Compilation, child: Child | None) ->
                     cgroup=request.cgroup,
                     watches_all=request.sink is not None,
                     dry_run=request.dry_run,
-                    joins_text=request.form in ("text", "json"),
-                    as_json=request.form == "json",
+                    lines=lines_of(request.form) if request.sink is None else None,
                     tables=request.form == "parquet",
                     escape=escape,
                     log_level=1 if logs else 0,

@@ -34,7 +34,7 @@ from invivo.json_text import exact_number, json_bool, json_column, json_null, qu
 from invivo.output.losses import describe_loss, events_lost
 from invivo.output.sink import Buffering, Dialect, Stream, Writer
 from invivo.output.text import complaint_text
-from invivo.values import ValueText, column_slices, filled
+from invivo.values import LineForm, ValueText, column_slices, filled
 
 
 class JsonSink:
@@ -155,6 +155,18 @@ class JsonSink:
                 self._errors.write(f"warning: in all {told}\n")
         elif self._warnings and (lost := events_lost(event)):
             self._errors.write(f"WARNING: Total lost event count: {lost}\n")
+
+
+def line_form(text: ValueText) -> LineForm:
+    """What `JsonSink` makes of prints, for many at once."""
+    return LineForm(
+        ('{"type": "printf", "data": "', '"}\n'),
+        ('{"type": "value", "data": ', "}\n"),
+        ("[", ",", "]"),
+        ("{", ", ", "}"),
+        '"%s": ',
+        JsonValues(text.trailer).text,
+    )
 
 
 class JsonValues:

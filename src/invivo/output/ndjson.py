@@ -24,6 +24,7 @@ from invivo.events import (
     MapValue,
     Output,
     Printed,
+    PrintedText,
     Row,
     SeriesValue,
     Stack,
@@ -34,7 +35,7 @@ from invivo.events import (
 )
 from invivo.json_text import exact_number, json_bool, json_column, json_null, quote
 from invivo.output.sink import Buffering, Header, Stream, Writer
-from invivo.values import column_slices, filled
+from invivo.values import LineForm, ValueText, column_slices, filled
 
 SCHEMA = 1
 
@@ -45,7 +46,6 @@ class EventSink:
     def __init__(self, stream: Stream, header: Header, *, buffering: Buffering = Buffering.LINE) -> None:
         self._out = Writer(stream, buffering)
         self._header = header
-        self._counts: dict[str, int] = {}
         self._writers: dict[type, tuple[str, Callable[..., str]]] = {
             Attached: ("attached", _attached),
             Printed: ("printf", self._printed),
@@ -56,6 +56,7 @@ class EventSink:
             Complaint: ("complaint", _complaint),
             Loss: ("loss", _loss),
         }
+        self._counts = {kind: 0 for kind, _ in self._writers.values()}
 
     def open(self) -> None:
         import time  # the header is written once
@@ -75,8 +76,13 @@ class EventSink:
         if isinstance(event, Ended):
             self._trailer(event)
             return
+        if isinstance(event, PrintedText):
+            self._counts["printf"] += event.printed
+            self._counts["value"] += event.rows
+            self._out.write_bytes(event.data)
+            return
         kind, write = self._writers[type(event)]
-        self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._counts[kind] += 1
         self._out.write(f'{{"type":"{kind}",{write(event)}}}\n')
 
     def events(self, events: Sequence[Event]) -> None:
@@ -97,12 +103,25 @@ class EventSink:
             f'{{"kind":{quote(kind)},"subject":{json_value(subject)},"count":{exact_number(count)}}}'
             for kind, subject, count in event.losses
         )
-        counts = ",".join(f"{quote(kind)}:{count}" for kind, count in self._counts.items())
+        counts = ",".join(f"{quote(kind)}:{count}" for kind, count in self._counts.items() if count)
         self._out.write(
             f'{{"type":"end","reason":{quote(event.reason)},"status":{event.status},'
             f'"losses":[{losses}],"counts":{{{counts}}}}}\n'
         )
         self._out.push()
+
+
+def line_form(text: ValueText) -> LineForm:
+    """What `EventSink` makes of prints, for many at once. Text that is not UTF-8 cannot be written in parts."""
+    return LineForm(
+        ('{"type":"printf","text":"', '","values":[', "]}\n"),
+        ('{"type":"value","value":', "}\n"),
+        ("[", ",", "]"),
+        ('{"struct":{', ",", "}}"),
+        '"%s":',
+        json_value,
+        errors="strict",
+    )
 
 
 def json_value(value: Value) -> str:

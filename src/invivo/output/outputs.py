@@ -10,6 +10,7 @@ from invivo.output.sink import Buffering, ClosingStream, Dialect, Header, Sink, 
 from invivo.output.terminal import display
 from invivo.output.text import TextSink
 from invivo.record import Record
+from invivo.values import LineForm, ValueText, text_form
 
 
 class SinkOptions(Record):
@@ -35,12 +36,13 @@ class SinkOptions(Record):
 
 
 class Output(Record):
-    """A row of the table."""
+    """A row of the table. ``lines``: how many prints at once are written; None: not as lines."""
 
     name: str
     doc: str
     dialects: frozenset[Dialect]
     create: Callable[[Stream, Stream, Dialect, SinkOptions], Sink]
+    lines: Callable[[ValueText], LineForm] | None
 
 
 def _text(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
@@ -72,10 +74,22 @@ def _json(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions
     )
 
 
+def _json_lines(text: ValueText) -> LineForm:
+    from invivo.output.json_lines import line_form
+
+    return line_form(text)
+
+
 def _ndjson(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
     from invivo.output.ndjson import EventSink
 
     return EventSink(stream, options.header, buffering=options.buffering)
+
+
+def _ndjson_lines(text: ValueText) -> LineForm:
+    from invivo.output.ndjson import line_form
+
+    return line_form(text)
 
 
 def _parquet(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOptions) -> Sink:
@@ -94,17 +108,23 @@ def _parquet(stream: Stream, errors: Stream, dialect: Dialect, options: SinkOpti
     )
 
 
+_INVIVO: Final = frozenset({Dialect.INVIVO})
 SINKS: Final = (
-    Output("text", "text for people and pipes", frozenset(Dialect), _text),
-    Output("json", "JSON, one message a line, in bpftrace's shapes", frozenset(Dialect), _json),
-    Output("ndjson", "typed events, one JSON object a line (docs/events.md)", frozenset({Dialect.INVIVO}), _ndjson),
-    Output("parquet", "a table for pandas and DuckDB (docs/how-to/tables.md)", frozenset({Dialect.INVIVO}), _parquet),
+    Output("text", "text for people and pipes", frozenset(Dialect), _text, text_form),
+    Output("json", "JSON, one message a line, in bpftrace's shapes", frozenset(Dialect), _json, _json_lines),
+    Output("ndjson", "typed events, one JSON object a line (docs/events.md)", _INVIVO, _ndjson, _ndjson_lines),
+    Output("parquet", "a table for pandas and DuckDB (docs/how-to/tables.md)", _INVIVO, _parquet, None),
 )
 
 
 def output_names(dialect: Dialect) -> list[str]:
     """Return the names that ``-f`` accepts."""
     return [row.name for row in SINKS if dialect in row.dialects]
+
+
+def lines_of(name: str) -> Callable[[ValueText], LineForm] | None:
+    """Return how an output writes many prints at once."""
+    return next(row.lines for row in SINKS if row.name == name)
 
 
 def open_sink(

@@ -28,7 +28,7 @@ from invivo.runtime.records import (
     record_decoders,
     record_positions,
 )
-from invivo.values import ValueText
+from invivo.values import LineForm, ValueText
 
 Act = Callable[[list[Value], int], Event | None]
 Bulk = Callable[[memoryview], "list[Event] | None"]
@@ -39,12 +39,12 @@ _ALL = 20_000  # records in such windows so far, that are worth importing it, wh
 _RUN = 16  # records of one kind in a row that are worth being read by columns
 
 
-class Joined(Protocol):
-    """One event for many records: `runtime.vector`, which is imported when there is work for it."""
+class Vectors(Protocol):
+    """Many records at once: `runtime.vector`, which is imported when there is work for it."""
 
     def runs(self, window: memoryview) -> list[tuple[int, int]]: ...
 
-    def event(self, window: memoryview) -> Event | None: ...
+    def events(self, window: memoryview) -> list[Event] | None: ...
 
 
 class Actions:
@@ -61,12 +61,10 @@ class Actions:
         text: ValueText,
         *,
         bpftrace: bool = False,
-        joins_text: bool = False,
-        as_json: bool = False,
+        lines: LineForm | None = None,
         tables: bool = False,
     ) -> None:
-        """``joins_text``: the text of many printf may come as one `PrintedText` (``as_json``: as JSON);
-        ``tables``: their values as tables."""
+        """``lines``: many prints may come as one `PrintedText` in this form; ``tables``: their values as tables."""
         self.exit_code: int | None = None
         self.unwatched: list[int] = []  # addresses whose watchpoints the session has to detach
         self._layout = layout
@@ -79,9 +77,9 @@ class Actions:
         self._acts = [self._act(record) for record in layout.records]
         self._bulk = self._bulks()
         shown = (kinds.Printf, kinds.PrintValue)
-        self._as_json = as_json
-        self._joins_text = joins_text and not text.escapes and any(isinstance(r.action, shown) for r in layout.records)
-        self._vectors: Joined | None = None
+        self._lines = lines
+        self._prints = any(isinstance(record.action, shown) for record in layout.records)
+        self._vectors: Vectors | None = None
         self._least_bytes = _MANY * layout.stride
         if tables:
             from invivo.runtime.vector.columns import VectorColumns
@@ -103,26 +101,29 @@ class Actions:
             events += self._handle_part(window, done, start)
             if self.exit_code is not None:
                 return events
-            event = vector.event(window[start:end])
-            events += [event] if event is not None else self._handle_part(window, start, end)
+            made = _undistracted(vector.events, window[start:end])
+            events += self._handle_part(window, start, end) if made is None else made
             done = end
         return events + self._handle_part(window, done, len(window))
 
     def wants_speed(self, size_bytes: int) -> bool:
         """Whether a window of this size is the one from which on `speed_up` is worth its time."""
-        records = size_bytes // self._layout.stride if self._joins_text and self._vectors is None else 0
+        records = size_bytes // self._layout.stride if self._prints and self._vectors is None else 0
         if records < _MANY:
             return False
         self._seen += records
         return records >= _VERY_MANY or self._seen >= _ALL
 
     def speed_up(self) -> None:
-        """Make the fast way to text ready, which takes a tenth of a second; another thread may do it."""
-        from invivo.runtime.vector.text import VectorText
+        """Make the fast way ready, which takes a tenth of a second; another thread may do it."""
+        if self._lines is None:
+            from invivo.runtime.vector.events import VectorEvents
 
-        self._vectors = VectorText(
-            self._layout, self._names, self._text, bpftrace=self._bpftrace, as_json=self._as_json
-        )
+            self._vectors = VectorEvents(self._layout, self._names, self._text, bpftrace=self._bpftrace)
+        else:
+            from invivo.runtime.vector.text import VectorText
+
+            self._vectors = VectorText(self._layout, self._names, self._text, self._lines, bpftrace=self._bpftrace)
 
     @property
     def pairs_records(self) -> bool:
@@ -183,14 +184,7 @@ class Actions:
 
     def _handle_run(self, window: memoryview, start: int, end: int) -> list[Event] | None:
         record = HEADER.unpack_from(window, start)[1]
-        # Nothing made here refers to itself: looking for such things would take as long again.
-        was_enabled = gc.isenabled()
-        gc.disable()
-        try:
-            return self._bulk[record](window[start:end])
-        finally:
-            if was_enabled:
-                gc.enable()
+        return _undistracted(self._bulk[record], window[start:end])
 
     def wants_more(self, window: memoryview) -> bool:
         """Whether a window ends after a ``print`` whose ``clear`` may be about to be committed."""
@@ -345,6 +339,17 @@ class Actions:
         site = self._layout.sites[index]
         message = _FAILURES.get((site.helper, -code)) or site.message or os.strerror(-code)
         return complaint("WARNING", message, site.span, site.helper, code)
+
+
+def _undistracted(make: Bulk, window: memoryview) -> list[Event] | None:
+    """Make many events. None of them refers to itself: looking for such things would take as long again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return make(window)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Pairs:

@@ -40,8 +40,18 @@ def wall_offset_ns(clock: Clock) -> int:
 def format_time(form: str, time_ns: int) -> str:
     """Format a wall-clock time (ns since 1970) in the local time zone; ``%f`` stands for microseconds."""
     seconds, rest_ns = divmod(time_ns, 10**9)
-    pieces = [piece.replace("%f", f"{rest_ns // 1000:06}") for piece in form.split("%%")]
-    return time.strftime("%%".join(pieces), time.localtime(seconds))
+    return f"{rest_ns // 1000:06}".join(time_pieces(form, seconds))
+
+
+def time_pieces(form: str, seconds: int) -> list[str]:
+    """Format a second (since 1970) in the local time zone; return what stands around each ``%f``."""
+    forms = [""]
+    for index, piece in enumerate(form.split("%%")):
+        first, *others = piece.split("%f")
+        forms[-1] += f"%%{first}" if index else first
+        forms += others
+    local = time.localtime(seconds)
+    return [time.strftime(each, local) for each in forms]
 
 
 def format_now(form: str) -> str:

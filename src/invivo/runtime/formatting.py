@@ -33,13 +33,16 @@ class Formatter(Record, eq=False):
     def write(self, values: Sequence[Value]) -> str:
         """Return the text. A value that does not fit its directive gives ``!{message}`` instead."""
         try:
-            shown = [
-                value if convert is None else convert(value)
-                for convert, value in zip(self.converts, values, strict=True)
-            ]
-            return self.template % tuple(shown)
+            return self.fill(values)
         except (TypeError, ValueError, KeyError) as problem:
             return f"!{{{problem}}}"
+
+    def fill(self, values: Sequence[Value]) -> str:
+        """Return the text. Raises `TypeError`, `ValueError`, `KeyError` for a value that does not fit its directive."""
+        shown = [
+            value if convert is None else convert(value) for convert, value in zip(self.converts, values, strict=True)
+        ]
+        return self.template % tuple(shown)
 
 
 def compile_format(

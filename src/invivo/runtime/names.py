@@ -8,7 +8,7 @@ from invivo.events import Frame
 from invivo.ir.types import Clock
 from invivo.kernel.kallsyms import Kallsyms
 from invivo.runtime.cgroups import Cgroups
-from invivo.runtime.clocks import format_time, wall_offset_ns
+from invivo.runtime.clocks import time_pieces, wall_offset_ns
 from invivo.runtime.seams import MappingRecords
 from invivo.runtime.symbols import InterpretedNames, UserSymbols
 
@@ -33,6 +33,7 @@ class SystemNames:
         self._interpreted: Mapping[str, InterpretedNames] = {}
         self._cgroups = Cgroups()
         self._wall: dict[Clock, int] = {}
+        self._seconds: dict[str, tuple[int, list[str]]] = {}  # of each form of time: the last second, around its parts
 
     def close(self) -> None:
         """Give back what was opened to ask it: a BPF program, the files that processes map."""
@@ -118,7 +119,11 @@ class SystemNames:
         offset_ns = self._wall.get(clock)
         if offset_ns is None:
             offset_ns = self._wall[clock] = wall_offset_ns(clock)
-        return format_time(form, time_ns + offset_ns)
+        seconds, rest_ns = divmod(time_ns + offset_ns, 10**9)
+        known = self._seconds.get(form)
+        if known is None or known[0] != seconds:
+            known = self._seconds[form] = seconds, time_pieces(form, seconds)
+        return f"{rest_ns // 1000:06}".join(known[1])
 
     def _symbols(self) -> UserSymbols:
         if self._user_symbols is None:

@@ -26,7 +26,7 @@ from invivo.runtime.symbols import Observer, shows_user_addresses
 from invivo.runtime.trials import Trial
 from invivo.runtime.waiting import Signals, Sleeper
 from invivo.runtime.walk import Walk
-from invivo.values import ValueText
+from invivo.values import LineForm, ValueText
 
 _WINDOW_RECORDS = 4096  # of the ring at a time: what is in the events of a window bounds our memory
 _WINDOW_BYTES = 1 << 18, 1 << 22  # least and greatest size of a window
@@ -43,8 +43,7 @@ class SessionOptions(Record):
     """How a session runs.
 
     ``bpftrace``: the neighbour's meaning of formats and of begin-only programs with a command.
-    ``joins_text``: the text of many printf in a row may come as one `PrintedText`, which is faster.
-    ``as_json``: then that text is the JSON of `output.json_lines`.
+    ``lines``: many prints in a row may come as one `PrintedText` in the form of an output, which is faster.
     ``tables``: what is printed comes as `RecordTables`.
     ``escape`` is applied to the traced system's text in formatted output (for a terminal).
     ``signals``: SIGINT and SIGTERM end the session cleanly, the second one at once.
@@ -59,8 +58,7 @@ class SessionOptions(Record):
     watches_all: bool = False
     dry_run: bool = False
     signals: bool = True
-    joins_text: bool = False
-    as_json: bool = False
+    lines: Callable[[ValueText], LineForm] | None = None
     tables: bool = False
     escape: Callable[[str], str] | None = None
     log_level: int = 0  # of the verifier; `Session.logs` has the texts
@@ -188,14 +186,14 @@ class Session:
 
     def _actions_of(self, layout: Layout) -> Actions:
         options = self.options
+        text = ValueText(layout.settings.truncation_trailer, options.escape)
         return Actions(
             layout,
             self._readers,
             self._names,
-            ValueText(layout.settings.truncation_trailer, options.escape),
+            text,
             bpftrace=options.bpftrace,
-            joins_text=options.joins_text,
-            as_json=options.as_json,
+            lines=options.lines(text) if options.lines is not None else None,
             tables=options.tables,
         )
 

@@ -8,7 +8,7 @@ from itertools import chain, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from invivo.events import Column, Numbers, RecordTable, RecordTables, Selection, Text, Texts, Value, Values
+from invivo.events import Column, Event, Numbers, RecordTable, RecordTables, Selection, Text, Texts, Value, Values
 from invivo.ir import layout as kinds
 from invivo.ir import types
 from invivo.ir.layout import Layout, RecordLayout
@@ -44,14 +44,17 @@ class VectorColumns:
         edges = np.flatnonzero(np.diff(known.astype(np.int8), prepend=np.int8(0), append=np.int8(0))).tolist()
         return [(start * self._stride, end * self._stride) for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
-    def event(self, window: memoryview) -> RecordTables:
+    def events(self, window: memoryview) -> list[Event]:
         """Read a run of records."""
+        return [self._tables(window)]
+
+    def _tables(self, window: memoryview) -> RecordTables:
         count = len(window) // self._stride
         heads: NDArray[np.uint32] = np.ndarray((count,), np.uint32, window, 0, (self._stride,))
         numbers: NDArray[np.uint32] = np.ndarray((count,), np.uint32, window, HEADER_BYTES, (self._stride,))
         first = int(numbers[0])
         if (heads == heads[0]).all() and not int(heads[0]) & DISCARDED and (numbers == first).all():
-            return RecordTables(count, (self._table(first, Rows(window, count, self._stride, None), None),))
+            return RecordTables(count, (self._table(first, Rows(window, count, self._stride, None, {}), None),))
         valid = heads & DISCARDED == 0
         tables: list[RecordTable] = []
         # Where the records of a kind are among those that count.
@@ -59,12 +62,11 @@ class VectorColumns:
         for number in np.unique(numbers[valid]).tolist():
             picked = np.flatnonzero(valid & (numbers == number))
             order = _memory(places[picked].astype(np.int64))
-            tables.append(self._table(number, Rows(window, count, self._stride, picked), order))
+            tables.append(self._table(number, Rows(window, count, self._stride, picked, {}), order))
         return RecordTables(int(valid.sum()), tuple(tables))
 
     def _table(self, record: int, rows: Rows, order: memoryview | None) -> RecordTable:
-        count = rows.count if rows.picked is None else len(rows.picked)
-        return RecordTable(record, count, order, tuple(read(rows) for read in self._readers[record]))
+        return RecordTable(record, len(rows), order, tuple(read(rows) for read in self._readers[record]))
 
 
 def printed_fields(record: RecordLayout) -> tuple[types.Field, ...]:

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invivo.ir.format import Directive
+from invivo.json_text import exact_number
 from invivo.runtime.formatting import integer_bits
 from invivo.runtime.vector.rows import WORD, Column, Numbers, Part, Rows, Words
 
+_EXACT = 1 << 53  # a double holds integers up to it, and of larger ones those that end in enough zero bits
+_HEX_PREFIX = np.frombuffer(b"0x\0\0", np.uint32)[0]
 _LEFTMOST, _INNER, _UNITS = 0, 1, 2  # tables of a group of digits: no leading zeros; all digits; zero is "0"
 
 
@@ -76,12 +79,9 @@ def _groups(numbers: Numbers, groups: int, base: int, first: int) -> Words:
     return text
 
 
-def number(piece: Directive, bits: int, signed: bool, offset: int, *, bpftrace: bool) -> Column:
-    """An integer, cut as `formatting` cuts it."""
-    code = f"{'i' if signed else 'u'}{bits // 8}"
-    base = 16 if piece.conversion == "x" else 10
+def number(piece: Directive, code: str, shown: str, base: int, offset: int) -> Column:
+    """An integer of numpy's type ``code``, shown as one of the type ``shown``."""
     template = f"%{piece.flags}{piece.width or ''}{'x' if base == 16 else 'd'}"
-    shown = _shown_code(piece, code, bpftrace=bpftrace)
 
     def column(rows: Rows) -> Sequence[Part]:
         values = rows.column(code, offset)
@@ -92,22 +92,66 @@ def number(piece: Directive, bits: int, signed: bool, offset: int, *, bpftrace: 
             return ((template % low).encode(),)
         if low >= 0:
             return padded(piece, *digits(_unsigned(values), low, high, base))
-        wide = values.astype(np.int64).view(np.uint64)
-        negative = values < 0
-        sizes = np.where(negative, np.uint64(0) - wide, wide)
+        sizes, negative = _magnitudes(values)
         return padded(piece, b"", digits(sizes, 0, int(sizes.max()), base)[1], negative)
 
     return column
 
 
-def _shown_code(piece: Directive, code: str, *, bpftrace: bool) -> str:
-    """numpy's type of what a directive shows of an integer."""
+def shown_code(piece: Directive, bits: int, signed: bool, *, bpftrace: bool) -> str:
+    """Return numpy's type of what a directive shows of an integer, as `formatting` cuts it.
+
+    That of the integer itself if all of its values are shown as they are.
+    """
+    code = f"{'i' if signed else 'u'}{bits // 8}"
     if piece.conversion == "s":
         return code
-    bits = integer_bits(piece, bpftrace=bpftrace)
+    shown_bits = integer_bits(piece, bpftrace=bpftrace)
     if piece.conversion in "ux":
-        return f"u{(bits or 64) // 8}"
-    return code if bits is None else f"i{bits // 8}"
+        shown_bits = shown_bits or 64
+        return code if not signed and bits <= shown_bits else f"u{shown_bits // 8}"
+    if shown_bits is None or bits < shown_bits:
+        return code
+    return f"i{shown_bits // 8}"
+
+
+def prefixed(column: Column, code: str, offset: int) -> Column:
+    """A column of hexadecimal numbers with 0x before them, unless they are zero: what of them is shown is."""
+
+    def made(rows: Rows) -> Sequence[Part] | None:
+        parts = column(rows)
+        is_zero = rows.column(code, offset) == 0
+        if parts is None or is_zero.all():
+            return parts
+        return [b"0x" if not is_zero.any() else np.where(is_zero, np.uint32(0), _HEX_PREFIX)[:, None], *parts]
+
+    return made
+
+
+def exact(column: Column, signed: bool, offset: int) -> Column:
+    """A column of words as `json_text.exact_number` writes them: in quotes what a double cannot hold."""
+
+    def quoted(rows: Rows) -> Sequence[Part] | None:
+        parts = column(rows)
+        values = rows.column("i8" if signed else "u8", offset)
+        low, high = int(values.min()), int(values.max())
+        if -_EXACT <= low <= high <= _EXACT or parts is None:
+            return parts
+        if low == high:
+            return (exact_number(low).encode(),)
+        sizes, _ = _magnitudes(values) if signed else (values.view(np.uint64), None)
+        lowest_bit = np.maximum(sizes & (np.uint64(0) - sizes), np.uint64(1))
+        marks = np.where(sizes // lowest_bit > _EXACT, np.uint32(ord('"')), np.uint32(0))[:, None]
+        return [marks, *parts, marks]
+
+    return quoted
+
+
+def _magnitudes(values: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Integers without their signs, and which are negative."""
+    wide = values.astype(np.int64).view(np.uint64)
+    negative = values < 0
+    return np.where(negative, np.uint64(0) - wide, wide), negative
 
 
 def _unsigned(values: NDArray[np.int64]) -> Numbers:

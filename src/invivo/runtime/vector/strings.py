@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from invivo.ir.format import Directive
 from invivo.runtime.vector.numbers import padded
-from invivo.runtime.vector.rows import Column, Part, Rows, Words, words
+from invivo.runtime.vector.rows import WORD, Column, Part, Rows, Words, words
 
 _LONGEST = 256  # bytes; longer strings are sought for their terminator one by one, by the plain way
 _ONES = np.uint64(0x0101010101010101)
 _TOPS = np.uint64(0x8080808080808080)
+_MOST_BYTES = 1 << 22  # of text, one value in all rows of a chunk: a long one among short ones is as wide as all
 _NAMES = 1 << 12  # how far apart values with names are at most, to be told apart by a table
 
 
@@ -21,11 +22,14 @@ def _zero_at(byte: int) -> np.uint64:
     return np.uint64(1 << 8 * byte + 7)
 
 
-def string(piece: Directive, capacity: int, offset: int, cut_at: int | None, trailer: bytes) -> Column:
-    """A string up to its terminator. ``cut_at``: where one stands if the string was probably cut."""
+def string(piece: Directive, capacity: int, offset: int, cut_at: int | None, trailer: bytes | None) -> Column:
+    """A string up to its terminator. ``cut_at``: where one stands if the string was probably cut.
+
+    ``trailer`` follows a string that was cut; without one these have no fast way.
+    """
     count = -(-capacity // 8)
     last_mask = np.uint64((1 << 8 * (capacity - 8 * (count - 1))) - 1)
-    marker = words(trailer)
+    marker = words(trailer or b"")
     # Where the first zero byte of the last word is if there is no terminator: behind the end, or nowhere.
     cut_bits = [_zero_at(capacity % 8) if capacity % 8 else np.uint64(0)]
     if cut_at is not None:
@@ -57,6 +61,8 @@ def string(piece: Directive, capacity: int, offset: int, cut_at: int | None, tra
             return None  # a width counts characters, not bytes
         is_cut = going & np.isin(lowest, cut_bits) if going.any() else going
         if is_cut.any():
+            if trailer is None:
+                return None
             end = np.where(is_cut[:, None], marker[None, :], np.uint32(0))
             content = np.concatenate([np.broadcast_to(content, (len(end), content.shape[1])), end], axis=1)
         parts = padded(piece, b"", content)
@@ -68,7 +74,7 @@ def string(piece: Directive, capacity: int, offset: int, cut_at: int | None, tra
 
 
 def harmless(column: Column) -> Column:
-    """The same for strings that JSON has as they are: no quotes, backslashes, controls, and ASCII only."""
+    """The same for strings that JSON and terminals have as they are: ASCII without controls, quotes, backslashes."""
 
     def checked(rows: Rows) -> Sequence[Part] | None:
         parts = column(rows)
@@ -89,17 +95,17 @@ def _side_by_side(columns: Sequence[NDArray[np.uint64]]) -> Words:
     return text.view(np.uint32)
 
 
-def named(code: str, offset: int, write: Callable[[int], bytes | None]) -> Column:
-    """Values with names: each different one is written once. None for one that has no fast way."""
+def named(code: str, offset: int, write_all: Callable[[Iterable[int]], list[bytes] | None]) -> Column:
+    """Values with names: each different one is written once."""
 
     def column(rows: Rows) -> Sequence[Part] | None:
         values = rows.column(code, offset)
         low, high = int(values.min()), int(values.max())
         if low == high:
-            text = write(low)
-            return None if text is None else (text,)
+            return _chosen(write_all([low]), None)
         if high - low < _NAMES:
-            which: NDArray[np.intp] = (values - values.dtype.type(low)).astype(np.intp)
+            # Modulo 2**64, since the difference may be more than the type has room for.
+            which = (values.astype(np.uint64) - np.uint64(low & (1 << 64) - 1)).astype(np.intp)
             known = np.flatnonzero(np.bincount(which)).tolist()
             order = np.zeros(high - low + 1, np.intp)
             order[known] = np.arange(len(known))
@@ -108,13 +114,29 @@ def named(code: str, offset: int, write: Callable[[int], bytes | None]) -> Colum
         else:
             found, which = np.unique(values, return_inverse=True)
             distinct = found.tolist()
-        texts: list[bytes] = []
-        for value in distinct:
-            text = write(value)
-            if text is None:
-                return None
-            texts.append(text)
-        longest = max(map(len, texts))
-        return (np.stack([words(text.ljust(longest, b"\0")) for text in texts])[which],)
+        return _chosen(write_all(distinct), which)
 
     return column
+
+
+def described(size: int, offset: int, write_all: Callable[[Iterable[bytes]], list[bytes] | None]) -> Column:
+    """The same for values in ``size`` bytes of memory."""
+
+    def column(rows: Rows) -> Sequence[Part] | None:
+        memory = rows.memory(size, offset)
+        places = {each: place for place, each in enumerate(dict.fromkeys(memory))}
+        which = np.fromiter(map(places.__getitem__, memory), np.intp, len(memory)) if len(places) > 1 else None
+        return _chosen(write_all(places), which)
+
+    return column
+
+
+def _chosen(texts: Sequence[bytes] | None, which: NDArray[np.intp] | None) -> Sequence[Part] | None:
+    """In each row one of the texts. (None: there is one only.)"""
+    if texts is None or which is None:
+        return texts
+    width = -(-max(map(len, texts)) // WORD) * WORD
+    if width * len(which) > _MOST_BYTES:
+        return None
+    matrix = np.frombuffer(b"".join([text.ljust(width, b"\0") for text in texts]), np.uint32)
+    return (matrix.reshape(len(texts), -1)[which],)
