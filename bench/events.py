@@ -59,11 +59,13 @@ SLOW = (
     Slow("perf trace", lambda output: ["perf", "trace", "-e", "lseek", "-o", str(output)], b" lseek(", 0.25),
     Slow("strace", lambda output: ["strace", "-f", "-e", "trace=lseek", "-o", str(output)], b" lseek(", 0.04),
 )
+_FEWER = 0.25  # of a case's calls, where a line is long or is read one by one
 _IDLE_S = 2.0
 # Seconds between two events: one that finds the tracer asleep, and one while it looks from time to time.
 PAUSES = {"an event after a pause": 0.03, "an event every 2 ms": 0.002}
 _LATE = 100  # events whose way is timed
 _LATE_PROGRAM = Path(__file__).with_name("late.py")
+_READER = Path(__file__).with_name("read_events.py")
 
 
 def measure(bench: Bench) -> Figures:
@@ -79,7 +81,8 @@ def measure(bench: Bench) -> Figures:
             if case.name == _FLAT_OUT:
                 for slow in SLOW:
                     figures.add(case.name, slow.name, _measure_slow(bench.launcher, slow, bench.load))
-                figures.add(f"{case.name}, as Parquet", INVIVO.name, _measure_parquet(bench.launcher, case, bench.load))
+                for name, measure_form in _FORMS.items():
+                    figures.add(f"{case.name}, {name}", INVIVO.name, measure_form(bench.launcher, case, bench.load))
         bench.note(f"events, run {number + 1}: idle, latency")
         for contender in CONTENDERS:
             figures.add("no events", contender.name, _measure_idle(bench.launcher, contender))
@@ -135,6 +138,32 @@ def _measure_parquet(launcher: Launcher, case: Case, load: Load) -> dict[str, fl
     lost = sum(each["count"] for each in json.loads(read.metadata[b"invivo.losses"]) if each["kind"] == "ring-full")
     size = {"size of an event, bytes": output.stat().st_size / max(read.num_rows, 1)}
     return {**_costs(run, more, read.num_rows), **size, LOST: more.calls - read.num_rows - lost}
+
+
+def _measure_typed(launcher: Launcher, case: Case, load: Load) -> dict[str, float]:
+    """The same events with their types (``-f ndjson``); the losses are in the last line."""
+    more = Load(load.program, int(load.calls * case.share * _FEWER))
+    more.reset()
+    output = load.program.with_name("events")
+    run = launcher.run([*INVIVO.command(_PROGRAM, more.command, output), "-f", "ndjson"])
+    text = output.read_bytes()
+    written = text.count(b'{"type":"printf",')
+    end = json.loads(text[text.rindex(b"\n", 0, -1) :])
+    lost = sum(each["count"] for each in end["losses"] if each["kind"] == "ring-full")
+    return {**_costs(run, more, written), LOST: more.calls - written - lost}
+
+
+def _measure_python(launcher: Launcher, case: Case, load: Load) -> dict[str, float]:
+    """The same events, each of them read in Python (``for event in session``)."""
+    more = Load(load.program, int(load.calls * case.share * _FEWER))
+    more.reset()
+    run = launcher.run([sys.executable, str(_READER), _PROGRAM.replace("/scope/", ""), *more.command])
+    (told,) = re.findall(rb"^(\d+) read, (\d+) lost$", run.said, re.MULTILINE)
+    read, lost = map(int, told)
+    return {**_costs(run, more, read), LOST: more.calls - read - lost}
+
+
+_FORMS = {"as Parquet": _measure_parquet, "as typed JSON": _measure_typed, "read in Python": _measure_python}
 
 
 def _measure_idle(launcher: Launcher, contender: Contender) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
 import signal
@@ -16,6 +17,8 @@ from typing import Final
 
 import pytest
 
+import invivo
+from invivo.events import Attached, Ended, Printed
 from leftovers import is_running, objects, remaining
 from workloads import build
 
@@ -171,6 +174,22 @@ def test_a_reader_that_does_not_read_costs_events_and_no_memory(form: str, workl
         run.work_to_the_end()
         assert run.peak_kib() - before < _MOST_GROWTH_KIB
         check_nothing_is_lost_uncounted(run, form)
+
+
+def test_python_that_does_not_read_loses_events_and_has_their_count(workload: Path) -> None:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    others = set(children.read_text().split())
+    with invivo.trace(_PROGRAM, command=[str(workload), str(_HITS_EACH), str(_CPUS)]) as session:
+        (child,) = set(children.read_text().split()) - others
+        events = iter(session)
+        assert isinstance(next(events), Attached)
+        wait_until(lambda: not is_running(int(child)))
+        *read, end = events
+    assert isinstance(end, Ended)
+    ((kind, _, lost),) = end.losses
+    assert kind == "ring-full"
+    printed = sum(isinstance(event, Printed) for event in read)
+    assert printed + lost == session.maps["@hits"].to_dict()[None] == _HITS_EACH * _CPUS
 
 
 def test_a_write_that_nobody_reads_can_be_ended(workload: Path) -> None:

@@ -379,7 +379,7 @@ class Session:
                 events = self._actions.handle(window)
                 while self._actions.unwatched:
                     self._kernel.unwatch(self._actions.unwatched.pop())
-                for event in events:
+                for event in events if self._readers else ():  # a look at each event has its price
                     if type(event) is MapSnapshot:
                         self.maps[event.name] = event
                 ring.release(size)

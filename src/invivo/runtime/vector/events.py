@@ -119,6 +119,9 @@ def _string_reader(column: Column | None, read_any: _Reader) -> _Reader:
         parts = column(rows)
         if parts is None:
             return read_any(rows)
+        equal = [part for part in parts if isinstance(part, bytes)]
+        if len(equal) == len(parts):
+            return [b"".join(equal).decode()] * len(rows)
         texts = _split(joined(merged([*parts, _END.encode()]), len(rows)), len(rows))
         return read_any(rows) if texts is None else texts
 
