@@ -7,6 +7,8 @@ import gc
 import mmap
 import os
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -109,15 +111,19 @@ def both(recorded: Seen, raw: Seen) -> tuple[int, int]:
             return counts
 
 
+def _names(stack: Sequence[int]) -> list[str]:
+    with closing(Kallsyms()) as kallsyms:
+        return [name for name, _, _ in kallsyms.names(stack)]
+
+
 def _stack_of_a_sleep(plan: Plan) -> tuple[int, ...]:
     """The stack at which the process leaves its processor to sleep; it is taken from it at other places, too."""
-    names = Kallsyms()
     for _ in range(20):
         with counting(plan) as seen:
             # A time so short that it is over before the process is off its processor would be no sleep.
             time.sleep(0.05)
             stack = tuple(seen.stack())
-        if any("nanosleep" in name for name, _, _ in names.names(stack)):
+        if any("nanosleep" in name for name in _names(stack)):
             return stack
     raise AssertionError("no sleep was seen")
 
@@ -140,7 +146,7 @@ def test_stacks_of_raw_tracepoints_begin_where_those_of_events_do() -> None:
 def test_stacks_at_a_system_call_begin_in_its_own_path(side: str, function: str, form: str) -> None:
     with counting(plan_of(form.format(side))) as seen:
         os.getppid()
-        names = [name for name, _, _ in Kallsyms().names(seen.stack())]
+        names = _names(seen.stack())
     # Which of the kernel's functions are inlined differs, but none is the tracer's.
     assert not [name for name in names if "bpf" in name]
     assert names[-1].startswith("entry_SYSCALL_64")
