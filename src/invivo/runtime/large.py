@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 def sorted_rows(rows: bytearray, size: int, weights: Sequence[int]) -> memoryview:
     """Return the indices of rows of so many bytes, sorted by their weights (none: all are equal), then bytewise."""
-    words = [*(_weight_words(weights) if weights else ()), *_words(rows, size)]
+    words = [*_weight_words(weights), *_words(rows, size)]
     differing = [column.astype(np.uint64) for column in reversed(words) if (column != column[0]).any()]
     order: NDArray[np.intp] = np.lexsort(differing) if differing else np.arange(len(rows) // size)
     return order.data
@@ -23,10 +23,12 @@ def _words(rows: bytes | bytearray, size: int) -> NDArray[np.uint64]:
     return whole.view(">u8").T
 
 
-def _weight_words(weights: Sequence[int]) -> NDArray[np.uint64]:
-    """Numbers as far apart as the weights, as columns of eight bytes."""
-    low = min(weights)
-    size = (max(weights) - low).bit_length() // 8 + 1
+def _weight_words(weights: Sequence[int]) -> Iterable[NDArray[np.uint64]]:
+    """Numbers as far apart as the weights, as columns of eight bytes; none if all are equal."""
+    low, high = min(weights, default=0), max(weights, default=0)
+    if low == high:
+        return ()
+    size = (high - low).bit_length() // 8 + 1
     return _words(b"".join([(weight - low).to_bytes(size, "big") for weight in weights]), size)
 
 
