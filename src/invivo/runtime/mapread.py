@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from struct import iter_unpack
@@ -16,10 +15,8 @@ from invivo.runtime.decode import Names, convert_all, numbers_at, shape_of
 from invivo.runtime.reduce import divide, reduction
 from invivo.runtime.seams import EntriesRead, MapHandle
 
-# Entries that numpy sorts sooner than Python does, depending on whether it is there: 80 ms are needed to import it.
-_MANY = 20_000
-_MANY_WITH_THE_IMPORT = 200_000
-_WIDEST = 128  # bytes of a key that numpy sorts sooner: of stacks it would compare all words that differ
+_MANY = 5_000  # entries, from which on their keys are sorted without an object for each
+_WIDEST = 128  # bytes of such keys: larger ones, stacks, are objects anyway
 T = TypeVar("T")
 _SIGN_FLIPPED = bytes(byte ^ 0x80 for byte in range(256))
 
@@ -129,7 +126,7 @@ class KeyReader:
         """Return the entries' indices, sorted by weight, then by key: part by part, strings bytewise."""
         if not found:
             return []
-        if _is_for_numpy(len(found)) and found.key_size <= _WIDEST:
+        if len(found) >= _MANY and found.key_size <= _WIDEST:
             from invivo.runtime.large import sorted_rows
 
             return sorted_rows(self._rows(found), found.key_size, weights)
@@ -178,10 +175,6 @@ class KeyReader:
         return found.each_key() if size == found.key_size else _items(found.all_keys, found.key_size, offset, size)
 
 
-def _is_for_numpy(count: int) -> bool:
-    return count >= (_MANY if "numpy" in sys.modules else _MANY_WITH_THE_IMPORT)
-
-
 def _swapped(code: str, data: bytes) -> memoryview:
     from array import array  # only sorting needs it
 
@@ -196,14 +189,6 @@ def _items(data: bytes | bytearray, stride: int, offset: int, size: int) -> list
 
 def _picked(column: Sequence[T], order: Sequence[int]) -> Sequence[T]:
     """Return values in an order."""
-    if isinstance(column, memoryview):
-        numbers = cast("memoryview[int]", column)
-        if _is_for_numpy(len(order)):
-            from invivo.runtime.large import picked
-
-            return cast("Sequence[T]", picked(numbers, order))
-        if len(order) == len(numbers):
-            column = cast("Sequence[T]", numbers.tolist())
     return itemgetter(*order)(column) if len(order) > 1 else [column[index] for index in order]
 
 
