@@ -14,6 +14,7 @@ _PLACES = {
     "errors": ("invivo.errors", ""),
     "events": ("invivo.events", ""),
     "trace": ("invivo.api", "trace"),
+    "trace_table": ("invivo.api", "trace_table"),
 }
 
 

@@ -47,6 +47,7 @@ LAZY = {
     "probes.binaries": {"glob"},  # wildcards in paths
     "runtime.symbols": {"invivo.formats.go_functions", "invivo.probes.debug_files"},  # Go; stripped programs
     "probes.debug_files": {"lzma", "zlib"},  # symbols packed into a stripped program; files without a build id
+    "api": {"invivo.lang.labels", "invivo.output.parquet"},  # pyarrow, for tables
     "output.json_lines": {"time"},  # time series
     # the other outputs
     "output.outputs": {"invivo.output.json_lines", "invivo.output.ndjson", "invivo.output.parquet"},

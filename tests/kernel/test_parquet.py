@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import invivo
+
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 
@@ -42,6 +44,19 @@ def test_a_row_an_event_a_column_a_value(tmp_path: Path) -> None:
     assert [str(table[name].dtype) for name in ("fd", "offset", "value_4")] == ["uint32", "int64", "uint64"]
     facts = parquet.read_metadata(tmp_path / "events.parquet").metadata
     assert (facts[b"invivo.reason"], facts[b"invivo.status"], facts[b"invivo.losses"]) == (b"child", b"0", b"[]")
+
+
+def test_python_gets_the_table_without_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    program = (
+        f'{LSEEK} {{ printf("%d %s\\n", args.fd, comm); @ = count(); }} END {{ printf("over\\n"); time("now\\n"); }}'
+    )
+    table = invivo.trace_table(program, command=[sys.executable, "-c", CALLS])
+    assert table.column_names == ["event", "fd", "comm"]
+    assert table.num_rows == 3001
+    columns = table.to_pydict()
+    assert columns["fd"] == [*range(1000, 4000), None]
+    assert len(set(columns["comm"])) == 2
+    assert capsys.readouterr().err == "now\n"
 
 
 def test_events_of_several_kinds_keep_their_order(tmp_path: Path) -> None:
