@@ -73,6 +73,15 @@ def test_events_of_several_kinds_keep_their_order(tmp_path: Path) -> None:
     assert table[table["fd"] % 3 == 0]["value_2"].isna().all()
 
 
+def test_what_has_no_type_of_its_own_is_text(tmp_path: Path) -> None:
+    program = f"""{LSEEK} {{ printf("%d %s %s %r\n", args.fd, ntop(args.fd), kstack(1), buf(comm, 2)); }}"""
+    table = _trace(tmp_path, program)
+    addresses = [".".join(map(str, fd.to_bytes(4, "little"))) for fd in table["fd"]]
+    assert table["fd_2"].tolist() == addresses
+    assert all(stack.startswith("\n        ") and stack.endswith("\n") for stack in table["value_3"])
+    assert {type(value) for value in table["comm"]} == {bytes}
+
+
 def test_strings_of_all_lengths(tmp_path: Path) -> None:
     program = f"""{LSEEK} {{ if (args.fd < 1100) {{ $s = args.fd % 2 ? "a" : "a string that is longer than sixteen";
         printf("%s %s\\n", $s, args.fd == 1050 ? "" : "\\xff"); }} }}"""

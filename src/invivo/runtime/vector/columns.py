@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain, pairwise
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from invivo.runtime.vector.rows import Rows
 from invivo.values import ValueText
 
 _Reader = Callable[[Rows], Column]
+_VALUE_TEXT = ValueText()
+_WHOLE_TEXT = ValueText("")  # for names, which are whole however long
 
 
 class VectorColumns:
@@ -95,10 +98,14 @@ def _reader(field: types.Field, stride: int, names: Names) -> _Reader:
             return _number_reader("u8", offset)
         case types.String(capacity):
             return _string_reader(capacity, offset, capacity - int(capacity == names.longest_string))
-        case types.Enumeration() | types.KernelSymbol() | types.ProbeName() | types.Username() | types.CgroupPath():
+        case types.Enumeration() | types.KernelSymbol() | types.ProbeName():
             return _name_reader(field, offset, names)
-        case _:
+        case types.Username() | types.CgroupPath() | types.Timestamp():
+            return _name_reader(field, offset, names)
+        case types.Buffer():
             return _any_reader(field, stride, names)
+        case _:
+            return _text_reader(field, offset, names)
 
 
 def _memory(array: NDArray[np.int64] | NDArray[np.int32]) -> memoryview:
@@ -158,12 +165,26 @@ def _name_reader(field: types.Field, offset: int, names: Names) -> _Reader:
 
 
 def _shown(value: Value) -> str:
-    return (
-        ValueText("")
-        .text(Text(value) if type(value) is str else value)
-        .encode("utf-8", "surrogateescape")
-        .decode("utf-8", "replace")
-    )
+    return _as_text(_WHOLE_TEXT.text(Text(value) if type(value) is str else value))
+
+
+def _as_text(shown: str) -> str:
+    return shown.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _text_reader(field: types.Field, offset: int, names: Names) -> _Reader:
+    """Values that become text (stacks, structures, addresses of hosts): each different one is read once."""
+    shape = shape_of(field.type, names)
+    meaning = cast("Callable[[bytes], Value]", shape.convert)
+    size = types.size_bytes(field.type)
+
+    def read(rows: Rows) -> Column:
+        memory = rows.memory(size, offset)
+        places = {each: place for place, each in enumerate(dict.fromkeys(memory))}
+        codes = np.fromiter(map(places.__getitem__, memory), np.int32, len(memory))
+        return Selection(_memory(codes), tuple(_as_text(_VALUE_TEXT.text(meaning(each))) for each in places))
+
+    return read
 
 
 def _any_reader(field: types.Field, stride: int, names: Names) -> _Reader:
