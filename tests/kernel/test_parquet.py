@@ -74,7 +74,7 @@ def test_events_of_several_kinds_keep_their_order(tmp_path: Path) -> None:
 
 
 def test_what_has_no_type_of_its_own_is_text(tmp_path: Path) -> None:
-    program = f"""{LSEEK} {{ printf("%d %s %s %r\n", args.fd, ntop(args.fd), kstack(1), buf(comm, 2)); }}"""
+    program = f"""{LSEEK} {{ printf("%d %s %s %r\\n", args.fd, ntop(args.fd), kstack(1), buf(comm, 2)); }}"""
     table = _trace(tmp_path, program)
     addresses = [".".join(map(str, fd.to_bytes(4, "little"))) for fd in table["fd"]]
     assert table["fd_2"].tolist() == addresses
