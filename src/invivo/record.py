@@ -85,9 +85,12 @@ class Record(metaclass=RecordType):
     """
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         if type(self) is not type(other):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in type(self).__record_fields__)
+        names = type(self).__record_fields__
+        return [getattr(self, name) for name in names] == [getattr(other, name) for name in names]
 
     def __hash__(self) -> int:
         return hash((type(self), *[getattr(self, name) for name in type(self).__record_fields__]))

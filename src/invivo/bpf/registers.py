@@ -98,7 +98,8 @@ class _Lives:
             if written >= FIRST_VIRTUAL:
                 if written not in ends and bpf.is_pure(insn):
                     continue
-                self.live[written] |= _range(ends.pop(written, at), at)
+                last = ends.pop(written, at)
+                self.live[written] |= ((2 << at - last) - 1) << last
                 self.writes[written] |= 1 << at
                 self.weight[written] += weight
                 self.constants[written] = insn if code in _CONSTANTS and written not in self.constants else None

@@ -122,11 +122,11 @@ class _Selector:
     def run(self) -> Selected:
         order = reverse_postorder(self.function)
         leaving: dict[str, dict[str, tuple[int, int]]] = {}
-        for block in order:
-            self.uses.update(chain.from_iterable(map(operands, (*block.ops, block.end))))
-            for op in block.ops:
-                if type(op) in _ADDRESSES:
-                    self.note_place(op)
+        every = [op for block in order for op in (*block.ops, block.end)]
+        self.uses = Counter(chain.from_iterable(map(operands, every)))
+        for op in every:
+            if type(op) in _ADDRESSES:
+                self.note_place(op)
         before = predecessors(self.function)
         for index, block in enumerate(order):
             # A block with one way in still has the addresses that were loaded on that way.
@@ -183,7 +183,7 @@ class _Selector:
 
     # -- addresses -----------------------------------------------------------------------------
 
-    def note_place(self, op: Op) -> None:
+    def note_place(self, op: Op | ops.Terminator) -> None:
         """Remember an address that needs no instruction of its own."""
         match op:
             case ops.StackSlot(result, size):

@@ -263,26 +263,26 @@ BOOL = Bool()
 INT8, INT16, INT32, INT64 = (Int(bits, True) for bits in (8, 16, 32, 64))
 UINT8, UINT16, UINT32, UINT64 = (Int(bits, False) for bits in (8, 16, 32, 64))
 
-_AGGREGATIONS = (Count, Sum, Average, Minimum, Maximum, Stats, Histogram, LinearHistogram, TimeSeries)
-_SCALARS = (Int, Bool, Enumeration, Pointer, KernelSymbol, Username, ProbeName, CgroupPath, Timestamp)
+_AGGREGATIONS = frozenset({Count, Sum, Average, Minimum, Maximum, Stats, Histogram, LinearHistogram, TimeSeries})
+_SCALARS = frozenset({Int, Bool, Enumeration, Pointer, KernelSymbol, Username, ProbeName, CgroupPath, Timestamp})
 
 
 def is_aggregation(t: Type) -> bool:
-    return isinstance(t, _AGGREGATIONS)
+    return type(t) in _AGGREGATIONS
 
 
 def is_scalar(t: Type) -> bool:
     """Whether values of the type are one machine word in the IR."""
-    return isinstance(t, _SCALARS)
+    return type(t) in _SCALARS
 
 
 def size_bytes(t: Type) -> int:
     """The size of a value in memory (of one CPU's slot, for an aggregation)."""
     match t:
-        case Void():
-            return 0
         case Int(bits) | Enumeration(_, bits):
             return bits // 8
+        case Void():
+            return 0
         case Bool():
             return 1
         case Pointer() | KernelSymbol() | Username() | ProbeName() | CgroupPath() | Timestamp():

@@ -125,6 +125,9 @@ class Replacements:
     def end(self, end: Terminator) -> Terminator:
         return rewrite_end(end, self) if self._of else end
 
+    def block(self, block: Block) -> Block:
+        return with_ops(block, [self.op(op) for op in block.ops], self.end(block.end)) if self._of else block
+
 
 def with_ops(block: Block, kept: Sequence[Op], end: Terminator) -> Block:
     """Return a block with other operations and another end; the same object if nothing changed."""

@@ -8,6 +8,7 @@ from invivo.ir import ops
 from invivo.ir.ops import Block, Function, Kind, Op, Operand, Variable
 from invivo.ir.uses import Replacements, dominators, with_blocks, with_ops
 
+_ACCESSES: Final = frozenset({ops.GetVariable, ops.SetVariable})
 _NULLABLE: Final = {Kind.MAP_VALUE_OR_NULL: Kind.MAP_VALUE, Kind.RING_OR_NULL: Kind.RING}
 
 
@@ -86,6 +87,8 @@ def forward_variables(function: Function) -> Function:
 
 
 def _forward(block: Block, replaced: Replacements) -> Block:
+    if sum([type(op) in _ACCESSES for op in block.ops]) < 2:
+        return replaced.block(block)
     held: dict[Variable, Operand] = {}
     last_set: dict[Variable, int] = {}  # sets that nothing has read yet, by their place
     body: list[Op | None] = []

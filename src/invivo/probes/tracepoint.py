@@ -160,7 +160,9 @@ def _record_plans(points: Sequence[AttachPoint], facts: Facts) -> list[Plan]:
         space = AddressSpace.USER if event.category == _SYSCALLS else AddressSpace.KERNEL
         return record_arguments(parse_format(facts.event_format(event.category, event.event)), facts.types(), space)
 
-    return [_perf_plan(group, arguments(group[0])) for group in grouped(points, arguments)]
+    found = {point.name: arguments(point) for point in points}
+    groups = grouped(points, lambda point: found[point.name])
+    return [_perf_plan(group, found[group[0].name]) for group in groups]
 
 
 def _perf_plan(points: tuple[AttachPoint, ...], arguments: tuple[Argument, ...]) -> Plan:
@@ -209,7 +211,8 @@ def _syscall_plans(
     if attach_id is None:
         return _record_plans(points, facts)
     plans: list[Plan] = []
-    for group in grouped(points, arguments) if "args" in uses else [tuple(points)]:
+    found = {point.name: arguments(point) if "args" in uses else () for point in points}
+    for group in grouped(points, lambda point: found[point.name]):
         table = tuple(
             (numbers[_event(point).event.removeprefix(f"sys_{side}_")], index) for index, point in enumerate(group)
         )
@@ -220,7 +223,7 @@ def _syscall_plans(
         )
         # The perf events leave out calls of 32-bit tasks too (trace_get_syscall_nr).
         gate = Gate(number, table, native_only=True)
-        plans.append(_raw_plan(group, attach_id, arguments(group[0]) if "args" in uses else (), gate, facts))
+        plans.append(_raw_plan(group, attach_id, found[group[0].name], gate, facts))
     return plans
 
 

@@ -46,9 +46,7 @@ def check(
     checker.options = ScriptOptions(named)
     checker.left_out = _left_out(script, instances) if diagnostics.has_errors else frozenset()
     _declare_maps(script, checker, diagnostics)
-    _settle(checker, instances)
-    checker.final = True
-    _merge(diagnostics, _round(checker, instances))
+    _merge(diagnostics, _settle(checker, instances))
     _check_declarations(checker, diagnostics)
     checker.options.check(diagnostics)
     diagnostics.stop_on_errors()
@@ -88,24 +86,33 @@ def _no_constant(name: str) -> int | None:
     return None
 
 
-def _settle(checker: Checker, instances: list[Instance]) -> None:
-    """Check until no type changes any more. Branches of ``if comptime`` are decided each time that is so."""
-    for _ in range(_MAX_ROUNDS):
-        _round(checker, instances)
+def _settle(checker: Checker, instances: list[Instance]) -> list[tuple[Instance, Diagnostic]]:
+    """Check until no type changes any more; return what the last round, which knows all types, finds wrong.
+
+    Branches of ``if comptime`` are decided each time that no type has changed.
+    """
+    for number in range(_MAX_ROUNDS):
+        # Most scripts use nothing before they assign it: the second round finds no other types, and is the last.
+        checker.final = number == 1 and not checker.unknown and not checker.undecided
+        found = _round(checker, instances)
         if checker.changed:
             continue
+        if checker.final:
+            return found
         if not checker.undecided:
-            return
+            break
         checker.deciding = True
         _round(checker, instances)
         checker.deciding = False
         if not checker.changed:
-            return
+            break
+    checker.final = True
+    return _round(checker, instances)
 
 
 def _round(checker: Checker, instances: list[Instance]) -> list[tuple[Instance, Diagnostic]]:
     """Check every instance once; return what is wrong in which."""
-    checker.changed = checker.undecided = False
+    checker.changed = checker.undecided = checker.unknown = False
     checker.diagnostics = Diagnostics()
     found: list[tuple[Instance, Diagnostic]] = []
     for instance in instances:

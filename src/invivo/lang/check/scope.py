@@ -42,6 +42,7 @@ class Checker:
         self.final = False
         self.deciding = False  # types are known well enough for branches to be left out
         self.undecided = False  # there are such branches
+        self.unknown = False  # there are expressions whose type is not known
         self.ruled_out = 0  # branches around that literals rule out
         self.unsafe = False
         self.bpftrace = False
@@ -71,7 +72,9 @@ class Checker:
         found = self._check(self, node)
         if found is not None:
             self.instance.types[node] = found
-        elif self.final and not self.diagnostics.has_errors and not self.left_out:
+            return found
+        self.unknown = True
+        if self.final and not self.diagnostics.has_errors and not self.left_out:
             self.error(
                 Code.UNKNOWN_TYPE, node, "the type of this cannot be found out", "give a variable a type: let $x : T"
             )
