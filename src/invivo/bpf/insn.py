@@ -89,6 +89,7 @@ ATOMICS: Final[dict[AtomicOp, int]] = {
     AtomicOp.AND: 0x50,
     AtomicOp.XCHG: 0xE0 | FETCH,
 }
+_LEADING: Final = frozenset({JA, *(JMP | code | source for code in JUMPS.values() for source in (0, SOURCE_REGISTER))})
 SIZES: Final[dict[int, int]] = {4: 0x00, 2: 0x08, 1: 0x10, 8: 0x18}
 SIZE_BYTES: Final[dict[int, int]] = {code: size for size, code in SIZES.items()}
 
@@ -200,7 +201,7 @@ def is_pure(insn: Insn) -> bool:
 
 def is_jump(insn: Insn) -> bool:
     """Whether the instruction may go to a label."""
-    return insn.code & CLASS == JMP and insn.code not in (CALL, EXIT)
+    return insn.code in _LEADING
 
 
 def slots(insn: Insn) -> int:

@@ -91,6 +91,7 @@ class _Lives:
         ends = dict.fromkeys(_bits(leaving), 2 * self.position)  # of lives whose start is not reached yet
         kept: list[Insn] = []
         moves: list[tuple[int, int, int]] = []
+        weights = self.weight
         for insn in reversed(block.insns):
             code = insn.code
             reads, written = bpf.accesses(code)(insn)
@@ -101,7 +102,7 @@ class _Lives:
                 last = ends.pop(written, at)
                 self.live[written] |= ((2 << at - last) - 1) << last
                 self.writes[written] |= 1 << at
-                self.weight[written] += weight
+                weights[written] += weight
                 self.constants[written] = insn if code in _CONSTANTS and written not in self.constants else None
             elif written >= 0:
                 self.fixed[written] |= _range(ends.pop(written, at), at)
@@ -110,7 +111,7 @@ class _Lives:
             for register in reads:
                 if register not in ends:
                     ends[register] = at + 1
-                self.weight[register] += weight
+                weights[register] += weight
             if code == bpf.MOV64_REGISTER:
                 self.note_move(insn, moves, weight)
             kept.append(insn)

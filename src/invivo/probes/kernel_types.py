@@ -213,6 +213,10 @@ class KernelTypes:
         """Whether there is a typedef of this name; much cheaper than its id."""
         return self._btf is not None and self._btf.contains(BtfKind.TYPEDEF, name)
 
+    def has_name(self, name: str) -> bool:
+        """Whether anything in the kernel has a name: for names that could be nothing else's. Cheaper still."""
+        return self._btf is not None and self._btf.has_name(name)
+
     def own_typedef(self, name: str) -> bool:
         """Whether there is a typedef of this name that is not only in what these types build upon."""
         if not self._first:

@@ -179,9 +179,7 @@ def _event_plans(points: Sequence[AttachPoint], uses: frozenset[str], facts: Fac
     system calls) goes the long way.
     """
     btf = facts.btf()
-    raw = [
-        point for point in points if btf is not None and facts.types().has_typedef(f"btf_trace_{_event(point).event}")
-    ]
+    raw = [point for point in points if btf is not None and facts.types().has_name(f"btf_trace_{_event(point).event}")]
     chosen = set(raw)
     recorded = tuple(point for point in points if point not in chosen)
     plans = [_perf_plan(recorded, ())] if recorded else []

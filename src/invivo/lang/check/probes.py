@@ -159,9 +159,9 @@ def body_uses(probe: ast.Node) -> frozenset[str]:
                 whole -= 1
             case _:
                 pass
-        name = node.name if isinstance(node, ast.Name | ast.Call) else None
-        if name is None:
+        if type(node) is not ast.Name and type(node) is not ast.Call:
             continue
+        name = node.name
         if name == "args":
             uses.add("args")
             whole += 1
@@ -184,19 +184,15 @@ def children(node: ast.Node) -> Iterator[ast.Node]:
 
 def walk(node: ast.Node) -> Iterator[ast.Node]:
     """Yield a node and all nodes below it."""
-    yield node
-    for name in type(node).__record_fields__:
-        value: object = getattr(node, name)
-        if type(value) not in _LEAVES:
-            yield from _walk_value(value)
-
-
-def _walk_value(value: object) -> Iterator[ast.Node]:
-    if _is_tuple(value):
-        for item in value:
-            yield from _walk_value(item)
-    elif isinstance(value, ast.Node):
-        yield from walk(value)
+    pending: list[object] = [node]
+    while pending:
+        item = pending.pop()
+        if _is_tuple(item):
+            pending += reversed(item)
+        elif isinstance(item, ast.Node):
+            yield item
+            values = [getattr(item, name) for name in reversed(type(item).__record_fields__)]
+            pending += [value for value in values if type(value) not in _LEAVES]
 
 
 def _is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:

@@ -63,11 +63,14 @@ def _submit(body: Body, record: ops.Value) -> None:
 
 def set_stride(function: Function, stride: int) -> Function:
     """Give every reservation the one size that all records of the program have."""
-    blocks = [with_ops(block, [_sized(op, stride) for op in block.ops], block.end) for block in function.blocks]
+    blocks: list[ops.Block] = []
+    for block in function.blocks:
+        sized = [_sized(op, stride) if type(op) is ops.Call else op for op in block.ops]
+        blocks.append(with_ops(block, sized, block.end))
     return with_blocks(function, tuple(blocks))
 
 
-def _sized(op: ops.Op, stride: int) -> ops.Op:
-    if type(op) is ops.Call and op.helper == helpers.RINGBUF_RESERVE:
+def _sized(op: ops.Call, stride: int) -> ops.Call:
+    if op.helper == helpers.RINGBUF_RESERVE:
         return replace(op, arguments=(op.arguments[0], stride - 8, 0))
     return op
