@@ -224,6 +224,7 @@ class _Spills:
 
     def __init__(self, lives: _Lives, spilled: list[int], registers: int, frame_bytes: int) -> None:
         self.lives = lives
+        self.spilled = frozenset(spilled)
         self.next_register = registers
         self.short_lived: set[int] = set()
         self.constants: dict[int, Insn] = {}
@@ -263,9 +264,12 @@ class _Spills:
     def rewrite_insn(self, insn: Insn, out: list[Insn]) -> None:
         target, source = self.name(insn.target), self.name(insn.source)
         code, span = insn.code, insn.span
+        if code == bpf.MOV64_REGISTER and target == source:
+            return
+        if target not in self.spilled and source not in self.spilled:
+            out.append(_with(insn, target, source))
+            return
         if code == bpf.MOV64_REGISTER:
-            if target == source:
-                return
             if target in self.slots and source not in self.slots and source not in self.constants:
                 self.store(target, source, insn, out)
                 return
