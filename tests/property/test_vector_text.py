@@ -7,6 +7,7 @@ import json
 import random
 import struct
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 
 import pytest
@@ -18,7 +19,8 @@ from invivo.ir import layout as kinds
 from invivo.ir import types as t
 from invivo.ir.format import parse_format
 from invivo.ir.layout import RecordLayout
-from invivo.output.outputs import lines_of, open_sink
+from invivo.output.outputs import SinkOptions, lines_of, open_sink
+from invivo.output.terminal import display
 from invivo.record import replace
 from invivo.runtime.actions import Actions
 from invivo.runtime.records import DISCARDED
@@ -37,7 +39,7 @@ TIME = t.Timestamp("%H", t.Clock.BOOT)
 NAMED: list[t.Type] = [ENUM, t.Bool(), t.KernelSymbol(), t.ProbeName(), t.Username(), TIME]
 TYPES: list[t.Type] = [*INTEGERS, *STRINGS, *NAMED, t.Pointer(t.UINT64), t.MacAddress(), BYTES]
 LENGTHS = ["", "h", "hh", "l", "ll", "j", "z"]
-LITERALS = ["", " ", "a", "%%", "\n", "five ", "a longer text: ", "ä€"]
+LITERALS = [*["", " ", "a", "%%", "\n", "five ", "a longer text: ", "ä€"] * 5, "\udcff"]  # and a byte that is not UTF-8
 
 
 def _directives(kind: t.Type) -> st.SearchStrategy[str]:
@@ -133,9 +135,17 @@ def _window(records: list[RecordLayout], count: int, seed: int, *, plain: bool, 
     return memoryview(bytes(window))
 
 
-def _actions(records: list[RecordLayout], *, bpftrace: bool, lines: LineForm | None = None) -> Actions:
+def _actions(
+    records: list[RecordLayout],
+    *,
+    bpftrace: bool,
+    lines: Callable[[ValueText], LineForm] | None = None,
+    terminal: bool = False,
+) -> Actions:
     described = layout(tuple(records), stride=STRIDE)
-    return Actions(described, {}, FakeNames(), ValueText(), bpftrace=bpftrace, lines=lines)
+    text = ValueText(escape=display if terminal else None)
+    made = None if lines is None else lines(text)
+    return Actions(described, {}, FakeNames(), text, bpftrace=bpftrace, lines=made)
 
 
 @st.composite
@@ -157,10 +167,10 @@ DRAWN = st.tuples(_kind(0), _kind(1), _row())
 SEEDS = st.integers(0, 1 << 32)
 
 
-def _written(form: str, window: memoryview, actions: Actions) -> tuple[bytes, set[type]]:
+def _written(form: str, window: memoryview, actions: Actions, *, terminal: bool = False) -> tuple[bytes, set[type]]:
     """What an output makes of a window, and the types of the events that it got."""
     stream = io.BytesIO()
-    sink = open_sink(form, stream, io.BytesIO())
+    sink = open_sink(form, stream, io.BytesIO(), options=SinkOptions(terminal=terminal))
     sink.flush()
     stream.seek(0)
     stream.truncate()  # the header has times
@@ -171,28 +181,35 @@ def _written(form: str, window: memoryview, actions: Actions) -> tuple[bytes, se
     return stream.getvalue(), set(map(type, events))
 
 
-def _check_lines(form: str, records: list[RecordLayout], window: memoryview, *, bpftrace: bool = False) -> bool:
+def _check_lines(
+    form: str, records: list[RecordLayout], window: memoryview, *, bpftrace: bool = False, terminal: bool = False
+) -> bool:
     """Whether any of it took the fast way; the bytes must be the same."""
-    make_lines = lines_of(form)
-    assert make_lines is not None
-    fast = _actions(records, bpftrace=bpftrace, lines=make_lines(ValueText()))
+    fast = _actions(records, bpftrace=bpftrace, lines=lines_of(form), terminal=terminal)
     fast.speed_up()
-    expected, events = _written(form, window, _actions(records, bpftrace=bpftrace))
-    found, fast_events = _written(form, window, fast)
+    plain = _actions(records, bpftrace=bpftrace, terminal=terminal)
+    expected, events = _written(form, window, plain, terminal=terminal)
+    found, fast_events = _written(form, window, fast, terminal=terminal)
     assert found == expected
     assert PrintedText not in events
     return PrintedText in fast_events
 
 
 @pytest.mark.parametrize("form", ["text", "json", "ndjson"])
-@given(DRAWN, SEEDS, st.booleans(), st.booleans(), st.booleans())
+@given(DRAWN, SEEDS, st.booleans(), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_the_same_bytes(
-    form: str, drawn: tuple[RecordLayout, ...], seed: int, bpftrace: bool, is_alone: bool, is_plain: bool
+    form: str,
+    drawn: tuple[RecordLayout, ...],
+    seed: int,
+    bpftrace: bool,
+    terminal: bool,
+    is_alone: bool,
+    is_plain: bool,
 ) -> None:
     records = [*drawn, ROW]
     window = _window(records[:1] if is_alone else records, 500, seed, plain=is_plain, odd_share=0.005)
-    event(f"fast: {_check_lines(form, records, window, bpftrace=bpftrace)}")
+    event(f"fast: {_check_lines(form, records, window, bpftrace=bpftrace, terminal=terminal)}")
 
 
 @given(DRAWN, SEEDS, st.booleans(), st.booleans(), st.booleans())
@@ -283,9 +300,7 @@ def test_lists_belong_to_one_event() -> None:
 
 def test_the_trailer_counts_what_came_together() -> None:
     records = [WHAT_PEOPLE_PRINT, replace(ROW, id=1)]
-    make_lines = lines_of("ndjson")
-    assert make_lines is not None
-    actions = _actions(records, bpftrace=False, lines=make_lines(ValueText()))
+    actions = _actions(records, bpftrace=False, lines=lines_of("ndjson"))
     actions.speed_up()
     lines = _written("ndjson", _window(records, 3000, 1, plain=True), actions)[0].decode().splitlines()
     counted = Counter(json.loads(line)["type"] for line in lines[:-1])

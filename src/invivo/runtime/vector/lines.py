@@ -41,20 +41,29 @@ class LineColumns:
 
     def of(self, record: RecordLayout) -> list[Column] | None:
         """Return the columns of a kind of records, None if there is no fast way for it."""
-        form = self._form
         if record.strides > 1 or any(field.bit_size for field in record.fields):
             return None
+        try:
+            pieces = list(self._pieces(record))
+        except UnicodeEncodeError:  # in the format; a form may have no such bytes
+            return None
+        has_zeros = any(isinstance(piece, bytes) and b"\0" in piece for piece in pieces)
+        if not pieces or has_zeros:  # which stand for nothing in a matrix of text
+            return None
+        return [_literal(piece) if isinstance(piece, bytes) else piece for piece in pieces]
+
+    def _pieces(self, record: RecordLayout) -> Iterator[_Piece]:
+        form = self._form
         match record.action:
             case kinds.Printf(pattern):
-                pieces = [*self._printf(pattern, record.fields)]
+                yield from self._printf(pattern, record.fields)
             case kinds.PrintValue() if form.row is not None:
                 (value,) = record.fields
-                pieces = [form.row[0].encode(), *self._value(value.type, value.offset), form.row[1].encode()]
+                yield form.row[0].encode()
+                yield from self._value(value.type, value.offset)
+                yield form.row[1].encode()
             case _:
-                return None
-        if any(isinstance(piece, bytes) and b"\0" in piece for piece in pieces):
-            return None  # zeros stand for nothing in a matrix of text
-        return [_literal(piece) if isinstance(piece, bytes) else piece for piece in pieces]
+                return
 
     def _printf(self, pattern: Format, fields: Sequence[types.Field]) -> Iterator[_Piece]:
         printed = [part.encode() for part in self._form.printed]
