@@ -15,7 +15,7 @@ from invivo.probes.listing import list_probes
 from invivo.probes.machine import Machine
 from invivo.target import ContextData, ContextLoad, NoSuchProbeError, ProgramType, Scope
 
-ARGS = frozenset({"args"})
+ARGS = frozenset({"args", "args.*"})
 
 
 def test_registers_are_where_this_kernel_has_them() -> None:
