@@ -36,10 +36,14 @@ class Entries:
         self.all_values = bytearray()
         self._each_key: list[bytes] = []
 
-    def each_key(self) -> list[bytes]:
-        """Return the keys, an object for each, which is made once: many large ones take long."""
+    def each_key(self, used_bytes: int = 0) -> list[bytes]:
+        """Return the keys, an object for each, which is made once: many large ones take long.
+
+        ``used_bytes``: so much of their beginnings, if the rest of all keys is zero.
+        """
         if not self._each_key:
-            keys = struct.iter_unpack(f"{self.key_size}s", self.all_keys)
+            used = used_bytes or self.key_size
+            keys = struct.iter_unpack(f"{used}s{self.key_size - used}x", self.all_keys)
             self._each_key = list(map(itemgetter(0), keys))
         return self._each_key
 

@@ -17,6 +17,7 @@ from invivo.runtime.seams import EntriesRead, MapHandle
 
 _MANY = 5_000  # entries, from which on their keys are sorted without an object for each
 _WIDEST = 128  # bytes of such keys: larger ones, stacks, are objects anyway
+_STACK_HEADER_BYTES = 16  # `ir.types.Stack`; the number of addresses stands first
 T = TypeVar("T")
 _SIGN_FLIPPED = bytes(byte ^ 0x80 for byte in range(256))
 
@@ -120,6 +121,7 @@ class KeyReader:
         self._offsets, _ = types.tuple_layout(parts)
         self._shapes = [shape_of(part, names) for part in parts]
         self._numbers = list(_sorted_as_numbers(parts, 0))
+        self._is_stack = len(parts) == 1 and isinstance(parts[0], types.Stack)
         self._is_number = len(parts) == len(self._numbers) == 1 and not self._shapes[0].code.endswith("s")
 
     def order(self, found: EntriesRead, weights: Sequence[int] = ()) -> Sequence[int]:
@@ -142,7 +144,7 @@ class KeyReader:
             ((offset, code),) = self._numbers
             return numbers_at(found.all_keys, found.key_size, offset, code).tolist()
         if not self._numbers:
-            return found.each_key()
+            return found.each_key(self._used_bytes(found))
         return _items(self._rows(found), found.key_size, 0, found.key_size)
 
     def _rows(self, found: EntriesRead) -> bytearray:
@@ -172,7 +174,16 @@ class KeyReader:
         if not code.endswith("s"):
             return numbers_at(found.all_keys, found.key_size, offset, code)
         size = int(code[:-1])
-        return found.each_key() if size == found.key_size else _items(found.all_keys, found.key_size, offset, size)
+        if size == found.key_size:
+            return found.each_key(self._used_bytes(found))
+        return _items(found.all_keys, found.key_size, offset, size)
+
+    def _used_bytes(self, found: EntriesRead) -> int:
+        """How much of the keys is used by any: most stacks are much shorter than what they have room for."""
+        if not self._is_stack or not found:
+            return found.key_size
+        most = max(numbers_at(found.all_keys, found.key_size, 0, "I"))
+        return min(_STACK_HEADER_BYTES + 8 * most, found.key_size)
 
 
 def _swapped(code: str, data: bytes) -> memoryview:
