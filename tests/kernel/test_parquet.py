@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -57,6 +60,11 @@ def test_python_gets_the_table_without_a_file(capsys: pytest.CaptureFixture[str]
     assert columns["fd"] == [*range(1000, 4000), None]
     assert len(set(columns["comm"])) == 2
     assert capsys.readouterr().err == "now\n"
+
+
+def test_columns_of_a_last_statement_without_a_semicolon_have_names(tmp_path: Path) -> None:
+    table = _trace(tmp_path, f'{LSEEK} {{ printf("%d %d", args.fd, (int64)args.offset) }}')
+    assert list(table.columns) == ["event", "fd", "offset"]
 
 
 def test_events_of_several_kinds_keep_their_order(tmp_path: Path) -> None:
@@ -165,3 +173,24 @@ def test_without_a_file_and_without_the_library() -> None:
     run = subprocess.run([sys.executable, "-c", blocked, *words], check=False, capture_output=True, text=True)
     assert run.returncode == 1
     assert "pip install 'invivo[parquet]'" in run.stderr
+
+
+class _Shapes(doctest.OutputChecker):
+    """Numbers differ from run to run."""
+
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        return re.sub(r"[0-9]+", "#", want).split() == re.sub(r"[0-9]+", "#", got).split()
+
+
+def test_the_manual_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "tables.md"
+    text = page.read_text()
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"^    \$ (invivo .*)", text, re.MULTILINE)
+    _, *words = shlex.split(command)
+    subprocess.run([Path(sys.executable).with_name("invivo"), *words], check=True, timeout=60)
+    examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    runner = doctest.DocTestRunner(_Shapes())
+    runner.run(examples)
+    assert (runner.failures, runner.tries) == (0, len(examples.examples))
+    assert runner.tries == 7

@@ -25,7 +25,12 @@ _MAX_WHILE = 1 << 17  # a program that loops longer than this hurts the machine 
 
 def lower_block(body: Body, block: ast.Block) -> None:
     """Run a block for its effects."""
-    lower_block_value(body, block, lambda node: _discard(body, node))
+
+    def use(result: ast.Expr) -> None:
+        with body.statement(result.span):
+            _discard(body, result)
+
+    lower_block_value(body, block, use)
 
 
 def lower_block_value(body: Body, block: ast.Block, use: Callable[[ast.Expr], None]) -> None:
