@@ -21,7 +21,8 @@ from invivo.ir.types import (
     String,
     Struct,
 )
-from invivo.probes.tracepoint import PerfEvents, RawEvents, SyscallGate
+from invivo.probes.rawtracepoint import AttachByType
+from invivo.probes.tracepoint import PerfEvents, RawEvents
 from invivo.target import (
     Argument,
     ContextAddress,
@@ -166,7 +167,7 @@ def test_an_event_named_twice_fires_twice() -> None:
 def test_system_calls_share_one_program_behind_a_gate() -> None:
     (plan,) = plans("t:syscalls:sys_enter_*", uses=frozenset({"probe"}))
     assert plan.context.program is ProgramType.TRACING_RAW_TP
-    assert plan.attach == SyscallGate()
+    assert plan.attach == AttachByType()
     assert plan.context.attach_btf_id > 0
     gate = plan.context.gate
     assert gate is not None

@@ -39,7 +39,7 @@ class Entries:
     def each_key(self, used_bytes: int = 0) -> list[bytes]:
         """Return the keys, an object for each, which is made once: many large ones take long.
 
-        ``used_bytes``: so much of their beginnings, if the rest of all keys is zero.
+        ``used_bytes``: so much of their beginnings, if the rest of all keys is zero; the same in each call (0: all).
         """
         if not self._each_key:
             used = used_bytes or self.key_size
@@ -51,8 +51,9 @@ class Entries:
         return len(self.all_keys) // self.key_size
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        keys = struct.iter_unpack(f"{self.key_size}s", self.all_keys)
         values = struct.iter_unpack(f"{self.value_size}s", self.all_values)
-        return zip(self.each_key(), map(itemgetter(0), values), strict=True)
+        return zip(map(itemgetter(0), keys), map(itemgetter(0), values), strict=True)
 
 
 class Map:

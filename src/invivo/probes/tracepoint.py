@@ -33,7 +33,7 @@ from invivo.probes.provider import (
     unavailable,
     wrong_number,
 )
-from invivo.probes.rawtracepoint import MACHINERY_FRAMES, machinery_frames
+from invivo.probes.rawtracepoint import MACHINERY_FRAMES, AttachByType, machinery_frames
 from invivo.record import Record, replace
 from invivo.target import (
     Argument,
@@ -73,10 +73,6 @@ class PerfEvents(Record):
 
 class RawEvents(Record):
     """Attach description: each event's raw tracepoint, by name. Cheaper, for programs that need no ``args``."""
-
-
-class SyscallGate(Record):
-    """Attach description: the raw tracepoint that all system calls reach, found by the program's BTF id."""
 
 
 def _check(spec: ProbeSpec) -> None:
@@ -244,7 +240,7 @@ def _raw_plan(
         gate=gate,
         stack_skip=machinery_frames("sys_enter", facts),
     )
-    return Plan(points, context, SyscallGate(), cookies=False)
+    return Plan(points, context, AttachByType(), cookies=False)
 
 
 def _all_calls_plan(point: AttachPoint, uses: frozenset[str], facts: Facts) -> Plan | None:
@@ -297,7 +293,7 @@ def _attach(plan: Plan, program: Program, pid: int | None) -> list[Link]:
 
     ``pid`` is not handed to perf: its filter is by thread, and programs run before it.
     """
-    if isinstance(plan.attach, SyscallGate):
+    if isinstance(plan.attach, AttachByType):
         return [links.raw_tracepoint(program, None)]
     attached: list[Link] = []
     tracefs = Tracefs()

@@ -153,12 +153,9 @@ def body_uses(probe: ast.Node) -> frozenset[str]:
     uses: set[str] = set()
     whole = 0  # how often args is more than the beginning of args.NAME
     for node in walk(probe):
-        match node:
-            case ast.Member(_, ast.Name(_, "args") | ast.Unary(_, "*", ast.Name(_, "args")), member):
-                uses.add(f"args.{member}")
-                whole -= 1
-            case _:
-                pass
+        if type(node) is ast.Member and _is_args(node.object):
+            uses.add(f"args.{node.name}")
+            whole -= 1
         if type(node) is not ast.Name and type(node) is not ast.Call:
             continue
         name = node.name
@@ -170,6 +167,14 @@ def body_uses(probe: ast.Node) -> frozenset[str]:
         elif (builtin := find_builtin(name)) is not None:
             uses |= builtin.uses
     return frozenset(uses | {"args.*"} if whole else uses)
+
+
+def _is_args(node: ast.Expr) -> bool:
+    match node:
+        case ast.Name(_, "args") | ast.Unary(_, "*", ast.Name(_, "args")):
+            return True
+        case _:
+            return False
 
 
 def children(node: ast.Node) -> Iterator[ast.Node]:
